@@ -1,0 +1,83 @@
+# Needs Python 3.11 or newer and make; everything else is installed into .venv, at the versions in the locks.
+
+PYTHON ?= python3
+# The suite that `make run` runs, and further options for it: make run SUITE=smoke ARGS="--seed 7"
+SUITE ?= standard
+ARGS ?=
+# How many tests run at once, and further options for pytest: make test TESTS="-m process -k kill"
+JOBS ?= auto
+TESTS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+UV := uv==0.13.9
+
+# One stamp per thing that was installed; each is renewed when what it came from changes.
+BASE := $(VENV)/.base-installed
+DEV := $(VENV)/.dev-installed
+PROJECT := $(VENV)/.project-installed
+
+# uv is many times faster; pip does the same where uv can't be installed or can't reach the index.
+install = if [ -x $(BIN)/uv ] && VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet $(1); then :; \
+	else $(BIN)/python -m pip install --quiet $(1); fi
+
+.DEFAULT_GOAL := help
+# The stamps write into one environment.
+.NOTPARALLEL:
+.PHONY: help run test bench check lock clean
+
+help:
+	@echo "make run     run the $(SUITE) suite and write its scorecard to results/"
+	@echo "make test    run the tests"
+	@echo "make bench   measure speed"
+	@echo "make check   lint, formatting and types"
+	@echo "make lock    renew the lock files from pyproject.toml"
+	@echo "make clean   remove the environment, caches and builds; results/ is kept"
+
+run: $(PROJECT)
+	$(BIN)/kintsugi run --suite $(SUITE) $(ARGS)
+
+# loadgroup keeps tests that share something costly (@pytest.mark.xdist_group) on one worker.
+test: $(PROJECT) $(DEV)
+	$(BIN)/pytest -n $(JOBS) --dist loadgroup -m "not bench" $(TESTS)
+
+# Alone, so that nothing else is measured.
+bench: $(PROJECT) $(DEV)
+	$(BIN)/pytest -n 0 -m bench $(TESTS)
+
+check: $(PROJECT) $(DEV)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(BASE): requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "Kintsugi needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>/dev/null || echo missing)."; \
+		echo "Name another one: make $(MAKECMDGOALS) PYTHON=/path/to/python3.12"; exit 1; } >&2
+	@echo "Installing into $(VENV) ..."
+	@$(PYTHON) -m venv --clear $(VENV) || { \
+		echo "Python could not make an environment. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet "$(UV)" || echo "uv could not be installed; pip is used, which is slower."
+	@$(call install,--require-hashes -r requirements.lock)
+	@touch $@
+
+$(DEV): requirements-dev.lock $(BASE)
+	@echo "Installing what the tests need ..."
+	@$(call install,--require-hashes -r requirements-dev.lock)
+	@touch $@
+
+# hatchling is in the lock, so the build needs no environment of its own and no index.
+$(PROJECT): pyproject.toml src/kintsugi/__init__.py $(BASE)
+	@$(call install,--no-deps --no-build-isolation -e .)
+	@touch $@
+
+# Keeps what is locked and still fits; newer versions: make lock ARGS=--upgrade
+# The base lock takes its versions from the larger one, so that both describe the same environment.
+LOCK := pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url $(ARGS)
+lock: $(BASE)
+	$(BIN)/uv $(LOCK) pyproject.toml --all-extras --group dev -o requirements-dev.lock
+	$(BIN)/uv $(LOCK) pyproject.toml --group build -c requirements-dev.lock -o requirements.lock
+
+clean:
+	rm -rf $(VENV) build dist htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""What is to be done: workflows, their tools and the chains that run them."""

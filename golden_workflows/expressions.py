@@ -1,0 +1,118 @@
+"""The expression language of workflow and tool files: Jinja2's expressions, sandboxed and strict.
+
+A string that starts with ``=`` is an expression, ``"= invoice.total_cents > 0"``; any other string is itself.
+``a.b`` on a mapping is always the key ``b``, never a method, so records may have fields called ``items``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from jinja2 import StrictUndefined, TemplateSyntaxError, UndefinedError, meta, nodes
+from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
+
+__all__ = ["ExpressionError", "evaluate", "fields_in", "is_expression", "names_in", "resolve"]
+
+
+class ExpressionError(ValueError):
+    """An expression that can't be parsed, or that has no value for the given names."""
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        if isinstance(obj, Mapping):
+            return obj[attribute] if attribute in obj else self.undefined(obj=obj, name=attribute)
+        return super().getattr(obj, attribute)
+
+
+_ENVIRONMENT = _Environment(undefined=StrictUndefined, autoescape=False)
+_ENVIRONMENT.globals.clear()
+
+
+def is_expression(value: object) -> bool:
+    """Whether a value of a workflow file is an expression (a string that starts with ``=``)."""
+    return isinstance(value, str) and value.startswith("=")
+
+
+@lru_cache(maxsize=4096)
+def _compile(source: str) -> Any:
+    try:
+        return _ENVIRONMENT.compile_expression(source, undefined_to_none=False)
+    except TemplateSyntaxError as error:
+        raise ExpressionError(f"{source.strip()!r} can't be parsed: {error.message}") from error
+
+
+def _parse(source: str) -> nodes.Template:
+    _compile(source)  # Refuses what is a template but no expression, and unknown filters, which parsing lets pass.
+    return _ENVIRONMENT.parse("{{" + source + "}}")
+
+
+@lru_cache(maxsize=4096)
+def _names(source: str) -> frozenset[str]:
+    return frozenset(meta.find_undeclared_variables(_parse(source)))
+
+
+@lru_cache(maxsize=4096)
+def _fields(source: str) -> frozenset[tuple[str, str | None]]:
+    tree = _parse(source)
+    owned: set[int] = set()
+    found: set[tuple[str, str | None]] = set()
+    for node in tree.find_all((nodes.Getattr, nodes.Getitem)):
+        field = node.attr if isinstance(node, nodes.Getattr) else getattr(node.arg, "value", None)
+        if isinstance(node.node, nodes.Name) and isinstance(field, str):
+            owned.add(id(node.node))
+            found.add((node.node.name, field))
+    whole = {(name.name, None) for name in tree.find_all(nodes.Name) if id(name) not in owned}
+    return frozenset(found | whole)
+
+
+def evaluate(expression: str, names: Mapping[str, Any]) -> Any:
+    """The value of ``"= …"`` where each free name is looked up in `names`.
+
+    Raises ExpressionError where a name or a field is missing, or the operation is not possible.
+    """
+    source = expression[1:]
+    try:
+        value = _compile(source)(**names)
+        if isinstance(value, StrictUndefined):
+            value._fail_with_undefined_error()
+    except (UndefinedError, SecurityError, TypeError, ValueError, ArithmeticError, LookupError) as error:
+        if isinstance(error, ExpressionError):
+            raise
+        raise ExpressionError(f"{source.strip()!r} has no value: {error}") from error
+    return value
+
+
+def resolve(template: Any, names: Mapping[str, Any]) -> Any:
+    """A copy of a nested value in which every expression is replaced by its value."""
+    if isinstance(template, str):
+        return evaluate(template, names) if is_expression(template) else template
+    if isinstance(template, Mapping):
+        return {key: resolve(value, names) for key, value in template.items()}
+    if isinstance(template, Sequence):
+        return [resolve(value, names) for value in template]
+    return template
+
+
+def names_in(template: Any) -> frozenset[str]:
+    """The free names of every expression in a nested value."""
+    if isinstance(template, str):
+        return _names(template[1:]) if is_expression(template) else frozenset()
+    if isinstance(template, Mapping):
+        return frozenset[str]().union(*(names_in(value) for value in template.values()))
+    if isinstance(template, Sequence):
+        return frozenset[str]().union(*(names_in(value) for value in template))
+    return frozenset()
+
+
+def fields_in(template: Any) -> frozenset[tuple[str, str | None]]:
+    """The (name, field) of every ``name.field`` in a nested value; the field is None where the whole name is used."""
+    if isinstance(template, str):
+        return _fields(template[1:]) if is_expression(template) else frozenset()
+    if isinstance(template, Mapping):
+        return frozenset[tuple[str, str | None]]().union(*(fields_in(value) for value in template.values()))
+    if isinstance(template, Sequence):
+        return frozenset[tuple[str, str | None]]().union(*(fields_in(value) for value in template))
+    return frozenset()

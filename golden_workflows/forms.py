@@ -1,0 +1,277 @@
+"""The forms of workflow and tool files: what may stand in them, and what a loaded workflow offers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from kintsugi.golden_workflows.expressions import fields_in, is_expression
+from kintsugi.golden_workflows.problems import validation_problem
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = [
+    "FREE_TEXT",
+    "Does",
+    "Drift",
+    "Effect",
+    "Policy",
+    "Step",
+    "Task",
+    "Threshold",
+    "Tool",
+    "ToolFile",
+    "Truth",
+    "Workflow",
+    "WorkflowFile",
+]
+
+FREE_TEXT = "~="
+"""A script value that starts with this is an expression whose text differs at each ask, as a model's prose does."""
+
+
+class _Strict(BaseModel):
+    # Strict: TOML has its own types, so "2" for a number or "yes" for a boolean is a mistake, not a spelling.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+# --- tools --------------------------------------------------------------------------------------------------
+
+
+class Does(_Strict):
+    """What a tool does to the world's records.
+
+    ``get`` one record by `id`, ``list`` the records for which `where` (over ``record`` and ``args``) holds,
+    ``create`` a record with `id` (over ``args`` and ``n``, the count of records made so), ``update`` the record `id`.
+    `set` gives the fields that are written, `returns` the result of a write (over ``args``, ``id``, ``record``).
+    """
+
+    op: Literal["get", "list", "create", "update"]
+    collection: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    id: str = ""
+    where: str = "= true"
+    set: dict[str, Any] = {}
+    returns: dict[str, Any] = {}
+
+
+class Threshold(_Strict):
+    """An approval is needed where the argument `parameter` is above a limit."""
+
+    parameter: str
+    above: float
+
+
+class Tool(_Strict):
+    """One tool of an outside service."""
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*\.[a-z][a-z0-9_]*$")
+    description: str = Field(min_length=1)
+    effect: Literal["read", "write"]
+    idempotency: Literal["key", "lookup", "none"] = "none"
+    """How the API treats a repeat: honours an Idempotency-Key, lets the effect be found by a client reference, or neither."""
+    approval: Literal["never", "always"] | Threshold = "never"
+    if_match: bool = False
+    """Whether the write is refused (412) where If-Match names an older version of the record it updates."""
+    price_usd: float = Field(default=0.0, ge=0)
+    latency_ms: float = Field(default=2.0, ge=0, le=1000)
+    parameters: dict[str, Any]
+    result: dict[str, Any]
+    does: Does
+
+    @field_validator("approval", mode="before")
+    @classmethod
+    def _one_rule(cls, value: object) -> object:
+        # Decided here, because the errors of a union name its branches and not what the file should say.
+        if isinstance(value, Mapping):
+            try:
+                return Threshold.model_validate(value)
+            except ValidationError as error:
+                raise ValueError(validation_problem(error, Threshold)) from error
+        if value not in ("never", "always") and not isinstance(value, Threshold):
+            raise ValueError("allowed are 'never', 'always' and {parameter, above}")
+        return value
+
+    def public(self) -> dict[str, Any]:
+        """What a SUT may know of the tool."""
+        shown = self.model_dump(include={"description", "parameters", "result", "effect", "idempotency", "if_match"})
+        approval = self.approval if isinstance(self.approval, str) else self.approval.model_dump()
+        return {**shown, "approval": approval}
+
+
+class ToolFile(_Strict):
+    """``tools/<service>.toml``: the tools of one service, each called ``<service>.<what>``."""
+
+    service: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    tools: list[Tool] = Field(min_length=1)
+
+
+# --- workflows ----------------------------------------------------------------------------------------------
+
+
+class Task(_Strict):
+    """What is to be done, in words, and what it costs a person."""
+
+    title: str = Field(min_length=1)
+    goal: str = Field(min_length=1)
+    why: str = Field(min_length=1)
+    """Two lines: why this workflow is in the set."""
+    review_minutes: float = Field(gt=0)
+    """Minutes a person spends on each planned approval."""
+    repair_minutes: float = Field(gt=0)
+    """Minutes a person spends to mend a run that halted, failed, was lost or did wrong."""
+
+
+class Step(_Strict):
+    """One step of the plan: a tool call, a question for the model, or a timer."""
+
+    id: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    tool: str | None = None
+    args: dict[str, Any] = {}
+    ask: str | None = None
+    inputs: dict[str, Any] = {}
+    output: dict[str, Any] = {}
+    sleep_seconds: float | None = Field(default=None, gt=0)
+    when: str | None = None
+    for_each: str | None = None
+    fresh: list[str] = []
+    """Read steps whose records must be unchanged when this write happens; read again after a wait.
+
+    Where the tool takes If-Match, the first of them reads the record that is written, and its version goes along.
+    """
+    on_stale: Literal["refresh", "flag"] = "refresh"
+    """What follows where a fresh read has changed: decide again on the new values, or stop for a person."""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Step:
+        kinds = [self.tool is not None, self.ask is not None, self.sleep_seconds is not None]
+        if sum(kinds) != 1:
+            raise ValueError("a step has exactly one of 'tool', 'ask' and 'sleep_seconds'")
+        kind = ("tool", "ask", "sleep_seconds")[kinds.index(True)]
+        for key, owner in {"args": "tool", "for_each": "tool", "fresh": "tool", "inputs": "ask", "output": "ask"}.items():
+            if getattr(self, key) and owner != kind:
+                raise ValueError(f"{key!r} goes with {owner!r} only, and this step has {kind!r}")
+        if self.ask is not None and not (self.inputs and self.output):
+            raise ValueError("an 'ask' needs 'inputs', what the model is shown, and 'output', the schema of its answer")
+        if self.on_stale == "flag" and not self.fresh:
+            raise ValueError("'on_stale' needs 'fresh', the reads that may turn out stale")
+        for key in ("when", "for_each"):
+            if getattr(self, key) is not None and not is_expression(getattr(self, key)):
+                raise ValueError(f"{key!r} must be an expression, a string that starts with '='")
+        return self
+
+
+class Policy(_Strict):
+    """Budgets, time-outs (real seconds, never scaled) and what a rejected approval means."""
+
+    tool_timeout_seconds: float = Field(default=2.0, gt=0)
+    model_timeout_seconds: float = Field(default=5.0, gt=0)
+    attempts: int = Field(default=4, ge=1)
+    backoff_base_seconds: float = Field(default=0.05, gt=0)
+    backoff_cap_seconds: float = Field(default=2.0, gt=0)
+    malformed_attempts: int = Field(default=4, ge=1)
+    model_calls_max: int = Field(default=40, ge=1)
+    on_reject: Literal["stop"] = "stop"
+    approval_expires_seconds: float = Field(default=14 * 24 * 3600, gt=0)
+    """Workflow seconds for which an approval is good."""
+
+
+class Effect(_Strict):
+    """One literal effect that must have happened: a call of `tool` with `args`, free text left out."""
+
+    step: str
+    tool: str
+    args: dict[str, Any]
+
+
+class Drift(_Strict):
+    """What may change in the world while the workflow waits at `step`, and the effects that are then correct.
+
+    With the outcome ``flag`` the run stops for a person, who ends it: `effects` are then what was done before.
+    """
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    step: str
+    """The write step (or timer) whose wait the record changes in."""
+    record: str = Field(pattern=r"^[a-z][a-z0-9_]*/.+$")
+    """``collection/id``."""
+    set: dict[str, Any] = Field(min_length=1)
+    outcome: Literal["refresh", "flag"] = "refresh"
+    effects: list[Effect]
+
+
+class Truth(_Strict):
+    """The literal expected effects, in the plan's order; never shown to a SUT."""
+
+    effects: list[Effect] = Field(min_length=1)
+    rejected: dict[str, list[str]] = {}
+    """For each step that needs approval: the steps whose effects are all there is when it is rejected or expires."""
+
+
+class WorkflowFile(_Strict):
+    """``<class>/<name>.toml``: one workflow."""
+
+    task: Task
+    world: dict[str, dict[str, dict[str, Any]]]
+    plan: list[Step] = Field(min_length=2)
+    policy: Policy = Policy()
+    script: dict[str, dict[str, Any]] = {}
+    drift: list[Drift] = []
+    truth: Truth
+
+
+class Workflow:
+    """A golden workflow: its file's parts, and the tools it uses. `name` is ``class/name``."""
+
+    def __init__(self, name: str, file: WorkflowFile, tools: Mapping[str, Tool], path: Path | None = None) -> None:
+        self.name = name
+        self.workflow_class = name.split("/", maxsplit=1)[0]
+        self.path = path
+        """The file it was loaded from, for messages."""
+        self.task = file.task
+        self.world = file.world
+        self.steps = {step.id: step for step in file.plan}
+        self.policy = file.policy
+        self.script = file.script
+        self.drifts = {drift.name: drift for drift in file.drift}
+        self.truth = file.truth
+        self.tools = dict(tools)
+
+    @cached_property
+    def plan(self) -> dict[str, Any]:
+        """What a SUT may see, as JSON: steps, tools, policy; no script, no seed records, no truth."""
+        return {
+            "schema": 1,
+            "workflow": self.name,
+            "task": self.task.goal.strip(),
+            "model": "scripted",
+            "steps": [
+                step.model_dump(exclude_defaults=True) | ({"args": step.args} if step.tool else {})
+                for step in self.steps.values()
+            ],
+            "tools": {name: tool.public() for name, tool in self.tools.items()},
+            "policy": self.policy.model_dump(),
+        }
+
+    @cached_property
+    def free_arguments(self) -> dict[str, frozenset[str]]:
+        """For each tool step, the arguments that carry the model's prose and so have no literal truth."""
+        prose = {
+            (step, field)
+            for step, fields in self.script.items()
+            for field, value in fields.items()
+            if isinstance(value, str) and value.startswith(FREE_TEXT)
+        }
+        prose |= {(step, None) for step, _ in prose}
+        return {
+            step.id: frozenset(name for name, value in step.args.items() if prose & fields_in(value))
+            for step in self.steps.values()
+            if step.tool
+        }
+
+    def writes(self) -> list[Step]:
+        """The plan's steps that change the world."""
+        return [step for step in self.steps.values() if step.tool and self.tools[step.tool].effect == "write"]

@@ -1,0 +1,100 @@
+"""Walks a plan: which step is next, given what is known so far. Pure, and the same for everyone.
+
+The optimized chain walks a plan over the results it recorded, the scripted model walks it over the values
+in a transcript, and the harness walks it over the reference trajectory. A plan is the JSON that a SUT is given.
+
+A step is one of
+    ``{"id", "tool", "args", …}``      a tool call
+    ``{"id", "ask", "inputs", "output", …}``  a question for the model, with the JSON schema of its answer
+    ``{"id", "sleep_seconds"}``        a timer
+and may carry ``when`` (an expression: skipped if false), ``for_each`` (tool steps only: once per item, with
+``item`` and ``index``), and ``fresh`` (the read steps whose records must be current when this step acts).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kintsugi.golden_workflows.expressions import evaluate, names_in, resolve
+
+__all__ = ["Instance", "Results", "bindings", "dependents", "next_instance", "step_named", "step_names_used"]
+
+Results = dict[str, dict[int, Any]]
+"""What is known: for each step id, the value of each item (item 0 for a step that is no loop)."""
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One step that is ready to be done: its resolved arguments (tool), inputs (model) or seconds (timer)."""
+
+    step: str
+    item: int
+    kind: str
+    """``tool``, ``model`` or ``sleep``."""
+    tool: str
+    values: Mapping[str, Any]
+
+
+def step_named(plan: Mapping[str, Any], step_id: str) -> Mapping[str, Any]:
+    """The step of that id. KeyError where there is none."""
+    for step in plan["steps"]:
+        if step["id"] == step_id:
+            return dict(step)
+    raise KeyError(step_id)
+
+
+def bindings(plan: Mapping[str, Any], results: Results) -> dict[str, Any]:
+    """The names an expression may use: each step's value (a list for a loop), None where it has none yet."""
+    names: dict[str, Any] = {}
+    for step in plan["steps"]:
+        known = results.get(step["id"], {})
+        if "for_each" in step:
+            names[step["id"]] = [known[index] for index in sorted(known)]
+        else:
+            names[step["id"]] = known.get(0)
+    return names
+
+
+def next_instance(plan: Mapping[str, Any], results: Results) -> Instance | None:
+    """The first step, in the plan's order, that is due and has no result; None when the plan is done.
+
+    Raises ExpressionError where the known values don't allow an expression to be evaluated.
+    """
+    names = bindings(plan, results)
+    for step in plan["steps"]:
+        known = results.get(step["id"], {})
+        if "for_each" not in step:
+            if 0 in known or ("when" in step and not evaluate(step["when"], names)):
+                continue
+            return _instance(step, 0, names)
+        if "when" in step and not evaluate(step["when"], names):
+            continue
+        for index, item in enumerate(evaluate(step["for_each"], names)):
+            if index not in known:
+                return _instance(step, index, {**names, "item": item, "index": index})
+    return None
+
+
+def _instance(step: Mapping[str, Any], item: int, names: Mapping[str, Any]) -> Instance:
+    if "tool" in step:
+        return Instance(step["id"], item, "tool", step["tool"], resolve(step.get("args", {}), names))
+    if "ask" in step:
+        values = {"inputs": resolve(step["inputs"], names), "output": resolve(step["output"], names)}
+        return Instance(step["id"], item, "model", "", values)
+    return Instance(step["id"], item, "sleep", "", {"seconds": step["sleep_seconds"]})
+
+
+def step_names_used(step: Mapping[str, Any]) -> frozenset[str]:
+    """The step ids (and ``item``, ``index``) that a step's expressions mention."""
+    return names_in([step.get(key) for key in ("args", "inputs", "output", "when", "for_each") if key in step])
+
+
+def dependents(plan: Mapping[str, Any], changed: str) -> list[str]:
+    """The later steps whose values rest, directly or not, on the step `changed`, in the plan's order."""
+    tainted = {changed}
+    for step in plan["steps"]:
+        if step_names_used(step) & tainted:
+            tainted.add(step["id"])
+    return [step["id"] for step in plan["steps"] if step["id"] in tainted and step["id"] != changed]

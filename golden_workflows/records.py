@@ -1,0 +1,115 @@
+"""What a tool does to the world's records: pure, deterministic, and without any notion of HTTP or of faults."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kintsugi.golden_workflows.expressions import ExpressionError, evaluate, is_expression, resolve
+from kintsugi.golden_workflows.spec import Tool
+
+__all__ = ["Answer", "Records", "Unservable"]
+
+
+class Unservable(ValueError):
+    """The records don't allow the call: its HTTP status (404, 409 or 422) and a message for the caller."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A tool's result, and the version (an ETag) of what was read or written."""
+
+    result: Any
+    version: str
+    record: str
+    """``collection/id`` of the record that was read or written; only the collection for a list."""
+
+
+@dataclass
+class Records:
+    """The records of one run, each with a version that moves on at every change."""
+
+    collections: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
+    versions: dict[tuple[str, str], int] = field(default_factory=dict)
+    created: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def seeded(cls, world: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Records:
+        """The seed records of a workflow, every one at version 1."""
+        collections = copy.deepcopy({name: dict(records) for name, records in world.items()})
+        versions = {(name, key): 1 for name, records in collections.items() for key in records}
+        return cls(collections, versions)  # type: ignore[arg-type]
+
+    def version(self, record: str) -> int:
+        """The version of ``collection/id``; 0 where there is no such record."""
+        collection, key = record.split("/", maxsplit=1)
+        return self.versions.get((collection, key), 0)
+
+    def change(self, record: str, values: Mapping[str, Any]) -> int:
+        """Overwrite fields of a record from outside (a drift); returns its new version."""
+        collection, key = record.split("/", maxsplit=1)
+        self.collections[collection][key].update(copy.deepcopy(dict(values)))
+        self.versions[(collection, key)] = self.version(record) + 1
+        return self.versions[(collection, key)]
+
+    def read(self, tool: Tool, arguments: Mapping[str, Any]) -> Answer:
+        """Serve a read. Raises Unservable."""
+        does = tool.does
+        records = self.collections.get(does.collection, {})
+        if does.op == "get":
+            key = self._key(does.id, {"args": arguments})
+            if key not in records:
+                raise Unservable(404, f"{does.collection} has no {key!r}")
+            return Answer({"id": key, **copy.deepcopy(records[key])}, self._tag(does.collection, [key]), f"{does.collection}/{key}")
+        keys = [key for key in sorted(records) if self._holds(does.where, key, records[key], arguments)]
+        found = [{"id": key, **copy.deepcopy(records[key])} for key in keys]
+        return Answer({"items": found}, self._tag(does.collection, keys), does.collection)
+
+    def current_tag(self, tool: Tool, arguments: Mapping[str, Any]) -> str:
+        """The version tag of the record that an update would change; empty for a create."""
+        if tool.does.op != "update":
+            return ""
+        return self._tag(tool.does.collection, [self._key(tool.does.id, {"args": arguments})])
+
+    def write(self, tool: Tool, arguments: Mapping[str, Any]) -> Answer:
+        """Apply a write and return its result. Raises Unservable, having changed nothing."""
+        does = tool.does
+        records = self.collections.setdefault(does.collection, {})
+        n = self.created.get(does.collection, 0) + 1
+        key = self._key(does.id, {"args": arguments, "n": n})
+        if does.op == "update" and key not in records:
+            raise Unservable(404, f"{does.collection} has no {key!r}")
+        names = {"args": arguments, "n": n, "id": key, "record": records.get(key, {})}
+        values = resolve(does.set, names)
+        if does.op == "create":
+            self.created[does.collection] = n
+            records[key] = {}
+        records[key].update(copy.deepcopy(values))
+        self.versions[(does.collection, key)] = self.versions.get((does.collection, key), 0) + 1
+        result = resolve(does.returns, {**names, "record": records[key]})
+        return Answer(result, self._tag(does.collection, [key]), f"{does.collection}/{key}")
+
+    def _tag(self, collection: str, keys: list[str]) -> str:
+        versions = {key: self.versions.get((collection, key), 0) for key in keys}
+        if len(keys) == 1:
+            return f'"{keys[0]}.{versions[keys[0]]}"'
+        return f'"{hashlib.sha256(json.dumps(versions, sort_keys=True).encode()).hexdigest()[:16]}"'
+
+    @staticmethod
+    def _key(expression: str, names: Mapping[str, Any]) -> str:
+        return str(evaluate(expression, names)) if is_expression(expression) else expression
+
+    @staticmethod
+    def _holds(expression: str, key: str, record: Mapping[str, Any], arguments: Mapping[str, Any]) -> bool:
+        try:
+            return bool(evaluate(expression, {"record": {"id": key, **record}, "args": arguments}))
+        except ExpressionError as error:
+            raise Unservable(422, str(error)) from error

@@ -1,0 +1,13 @@
+"""The adapters: how the harness drives each SUT. One file for each, and one row here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from kintsugi.harness.adapters import minimal, naive
+from kintsugi.harness.adapters.adapter import Adapter
+
+__all__ = ["ADAPTERS", "Adapter"]
+
+ADAPTERS: Mapping[str, Adapter] = {module.ADAPTER.name: module.ADAPTER for module in (minimal, naive)}
+"""Every SUT by its name."""

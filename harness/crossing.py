@@ -1,0 +1,227 @@
+"""The doors of a trial: its three listening sockets on loopback, and the path that every request takes through them.
+
+Each service (tools, model, human) has a port of its own, held for as long as the trial lives, so that connections to
+one of them can really be refused, and so that a late request can never reach another trial.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from aiohttp import web
+
+from kintsugi.harness.nemesis import Crossing, Directive, Nemesis
+from kintsugi.harness.session import Generation, Run, Session
+
+__all__ = ["Doors", "Incoming", "Service"]
+
+SERVICES = ("tools", "model", "human")
+PREFIXES = {"tools": "/tools", "model": "/v1", "human": "/human"}
+LISTEN_BACKLOG = 256
+
+Service = Callable[["Incoming"], Awaitable[None]]
+"""A service answers an incoming request; one that it does not answer is dropped."""
+
+_LOG = logging.getLogger("kintsugi.doors")
+_LOG.addHandler(logging.NullHandler())
+_LOG.propagate = False
+
+
+class Incoming:
+    """One request on its way: who sent it, what it holds, and the only ways in which it may be answered."""
+
+    def __init__(self, session: Session, nemesis: Nemesis, request: web.BaseRequest, gone: asyncio.Event) -> None:
+        self.session, self.nemesis = session, nemesis
+        self.request = request
+        self.gone = gone
+        self.path: list[str] = []
+        self.body: Any = None
+        self.run: Run
+        self.generation: Generation
+        self.number = 0
+        self.answered = False
+
+    def header(self, name: str) -> str | None:
+        """A header's value, None where it is not there."""
+        return self.request.headers.get(name)
+
+    def crossing(self, kind: str, step: str, item: int) -> Crossing:
+        """Name the boundary that this request crosses."""
+        occurrence = self.run.delivered[kind, step, item] + 1
+        self.run.holder = self.generation
+        return Crossing(self.number, self.run, self.generation, kind, step, item, occurrence, self.gone)
+
+    async def struck(self, crossing: Crossing, phase: str) -> bool:
+        """Let the nemesis strike; whether the request's ordinary course ends here."""
+        directive = await self.nemesis.at(crossing, phase)
+        if directive is None:
+            return self.generation.dead
+        await self._carry_out(directive)
+        return True
+
+    async def _carry_out(self, directive: Directive) -> None:
+        if directive.what == "answer":
+            retry = directive.retry_after_seconds
+            headers = {} if retry is None else {"Retry-After": f"{retry:g}"}
+            await self.send(directive.status, {"error": {"message": f"status {directive.status}"}}, headers)
+        else:
+            self.cut(reset=directive.what == "reset")
+
+    def cut(self, *, reset: bool) -> None:
+        """End the connection without a byte: with a TCP reset, or closed."""
+        self.answered = True
+        transport = self.request.transport
+        if transport is None:
+            return
+        if reset:
+            raw = transport.get_extra_info("socket")
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            transport.abort()
+        else:
+            transport.close()
+
+    async def answer(self, crossing: Crossing, status: int, body: Any, headers: Mapping[str, str] | None = None) -> bool:
+        """Send the answer of a boundary, then let the nemesis strike after it; whether the answer was delivered.
+
+        Where a kill follows, all of the trial's requests are held from here until the worker is dead.
+        """
+        kill_follows = self.nemesis.will_kill_after(crossing)
+        if kill_follows:
+            self.session.open_gate.clear()
+        try:
+            delivered = await self.send(status, body, headers)
+            if delivered and status < 500 and status != 429:
+                self.run.delivered[crossing.kind, crossing.step, crossing.item] += 1
+            await self.nemesis.at(crossing, "after")
+        finally:
+            if kill_follows:
+                self.session.open_gate.set()
+        return delivered
+
+    async def send(self, status: int, body: Any, headers: Mapping[str, str] | None = None) -> bool:
+        """Write a JSON response; whether all of it could be written to a client that was still there."""
+        self.answered = True
+        if self.gone.is_set() or self.request.transport is None:
+            return False
+        response = web.Response(
+            status=status,
+            body=body if isinstance(body, bytes) else json.dumps(body, ensure_ascii=False).encode(),
+            content_type="text/event-stream" if isinstance(body, bytes) else "application/json",
+            headers=headers,
+        )
+        try:
+            await response.prepare(self.request)
+            await response.write_eof()
+        except (ConnectionError, RuntimeError):
+            return False
+        return not self.gone.is_set()
+
+
+class Doors:
+    """The listening sockets of one trial."""
+
+    def __init__(self, session: Session, services: Mapping[str, Service]) -> None:
+        self._session = session
+        self._services = services
+        self.nemesis = Nemesis(session, self.refuse)
+        self._server = web.Server(self._handle, access_log=None, handler_cancellation=True, logger=_LOG)
+        self._held: dict[str, socket.socket] = {}
+        self._listeners: dict[str, asyncio.Server] = {}
+
+    async def open(self) -> None:
+        """Bind a port for each service and listen."""
+        for name in SERVICES:
+            self._held[name] = _bound(0)
+            await self._listen(name)
+        self._session.urls = {
+            name: f"http://127.0.0.1:{held.getsockname()[1]}{PREFIXES[name]}" for name, held in self._held.items()
+        }
+
+    async def _listen(self, name: str) -> None:
+        listening = _bound(self._held[name].getsockname()[1])
+        loop = asyncio.get_running_loop()
+        self._listeners[name] = await loop.create_server(self._server, sock=listening, backlog=LISTEN_BACKLOG)
+
+    def refuse(self, kind: str, seconds: float) -> Awaitable[float]:
+        """Stop listening for a service for some seconds; the awaitable gives the time it was really down.
+
+        The port stays bound meanwhile, without listening, so that the kernel refuses every connection to it.
+        """
+        name = {"tool": "tools", "model": "model"}.get(kind, "human")
+        self._listeners[name].close()
+        return self._session.spawn(self._listen_again(name, seconds))
+
+    async def _listen_again(self, name: str, seconds: float) -> float:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        await asyncio.sleep(seconds)
+        await self._listen(name)
+        return loop.time() - started
+
+    async def close(self) -> None:
+        """Close every connection and give the ports back."""
+        for listener in self._listeners.values():
+            listener.close()
+        await self._server.shutdown(0)
+        for held in self._held.values():
+            held.close()
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Serve one request in a task of its own, so that a client that leaves does not end what is being done."""
+        gone = asyncio.Event()
+        task = self._session.spawn(self._serve(request, gone))
+        self._session.in_flight += 1
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            gone.set()
+            raise
+        finally:
+            self._session.in_flight -= 1
+        return web.Response()
+
+    async def _serve(self, request: web.BaseRequest, gone: asyncio.Event) -> None:
+        session = self._session
+        incoming = Incoming(session, self.nemesis, request, gone)
+        try:
+            incoming.body = json.loads(await request.read() or b"null")
+        except (ValueError, ConnectionError):
+            await incoming.send(400, {"error": {"message": "the body is not JSON"}})
+            return
+        await session.open_gate.wait()
+        generation = session.generations.get((request.headers.get("Authorization") or "").removeprefix("Bearer "))
+        run = session.runs.get(request.headers.get("Kintsugi-Run") or "r0")
+        if generation is None or run is None:
+            status, message = (401, "unknown token") if generation is None else (404, "unknown run")
+            session.history.add("doors", "turned_away", path=request.path, status=status)
+            await incoming.send(status, {"error": {"message": message}})
+            return
+        incoming.number = session.next_request()
+        incoming.run, incoming.generation = run, generation
+        if generation.dead:
+            session.history.add("doors", "request_of_the_dead", generation=generation.number, path=request.path)
+            incoming.cut(reset=True)
+            return
+        for name, prefix in PREFIXES.items():
+            if request.path.startswith(f"{prefix}/"):
+                incoming.path = request.path.removeprefix(f"{prefix}/").split("/")
+                await self._services[name](incoming)
+                break
+        if not incoming.answered:
+            await incoming.send(404, {"error": {"message": f"there is nothing at {request.path}"}})
+
+
+def _bound(port: int) -> socket.socket:
+    """A socket bound to a loopback port (0: a free one) that others of ours may bind as well."""
+    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    bound.bind(("127.0.0.1", port))
+    bound.setblocking(False)
+    return bound

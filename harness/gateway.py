@@ -1,0 +1,99 @@
+"""The model gateway: OpenAI chat completions, answered by the scripted model; every ask and reply is recorded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from kintsugi.harness.crossing import Incoming
+from kintsugi.harness.mistakes import PROFILES, damage, vary
+from kintsugi.harness.nemesis import Crossing
+from kintsugi.harness.script import Reply, Wanted, reply_to, wanted_by
+
+__all__ = ["TOKENIZER", "serve_model", "tokens_of"]
+
+TOKENIZER = "estimate: one token per four characters of JSON"
+"""How the scripted model's tokens are counted; the scorecard says so."""
+
+
+def tokens_of(value: Any) -> int:
+    """The token estimate of a JSON value."""
+    return max(1, round(len(json.dumps(value, ensure_ascii=False)) / 4))
+
+
+async def serve_model(incoming: Incoming) -> None:
+    """Serve ``POST /v1/chat/completions``, whole or streamed."""
+    request = incoming.body
+    if incoming.path != ["chat", "completions"] or not isinstance(request, dict) or "messages" not in request:
+        await incoming.send(400, {"error": {"message": "POST /v1/chat/completions with 'messages' is what is served"}})
+        return
+    session, run = incoming.session, incoming.run
+    wanted = wanted_by(session.workflow, request)
+    crossing = incoming.crossing("model", wanted.step, wanted.item)
+    run.asked[wanted.step, wanted.item] += 1
+    n = run.asked[wanted.step, wanted.item]
+    prompt_tokens = tokens_of(request["messages"]) + tokens_of(request.get("tools") or request.get("response_format"))
+    session.history.add("gateway", "ask", **crossing.named(), n=n, wants=wanted.kind, prompt_tokens=prompt_tokens)
+    if await incoming.struck(crossing, "before"):
+        return
+    right = reply_to(session.workflow, wanted, session.trial.seed, n)
+    source = f"{session.trial.seed}/{run.id}/{wanted.step}/{wanted.item}/{n}"
+    reply = vary(PROFILES[session.trial.variance], wanted, right, request.get("tools") or [], source)
+    if await incoming.struck(crossing, "during"):
+        return
+    corruption = incoming.nemesis.corruption(crossing)
+    if corruption is not None:
+        say, how = corruption
+        damaged = damage(how, reply, request["messages"], source)
+        say(damaged != reply)
+        reply = damaged
+    usage = {"prompt_tokens": prompt_tokens, "completion_tokens": tokens_of(reply.message)}
+    session.history.add(
+        "gateway",
+        "reply",
+        **crossing.named(),
+        wants=wanted.kind,
+        message=reply.message,
+        finish_reason=reply.finish_reason,
+        right=_right(wanted, right),
+        damaged=corruption is not None,
+        **usage,
+    )
+    delivered = await incoming.answer(crossing, 200, _body(crossing, request, reply, usage))
+    session.history.add("gateway", "delivered", request=crossing.request, run=run.id, delivered=delivered)
+
+
+def _right(wanted: Wanted, reply: Reply) -> Mapping[str, Any]:
+    """What the right reply would have held, for the tool accuracy as proposed."""
+    if wanted.kind != "call":
+        return {"kind": wanted.kind}
+    return {"kind": "call", "function": wanted.function, "arguments": reply.message["tool_calls"][0]["function"]["arguments"]}
+
+
+def _body(crossing: Crossing, request: Mapping[str, Any], reply: Reply, usage: Mapping[str, int]) -> Any:
+    total = {**usage, "total_tokens": sum(usage.values())}
+    head = {"id": f"chatcmpl-{crossing.request}", "created": 0, "model": request.get("model", "scripted")}
+    if not request.get("stream"):
+        choice = {"index": 0, "message": reply.message, "finish_reason": reply.finish_reason}
+        return {**head, "object": "chat.completion", "choices": [choice], "usage": total}
+    return _streamed(head, reply, total).encode()
+
+
+def _streamed(head: Mapping[str, Any], reply: Reply, usage: Mapping[str, int]) -> str:
+    """The reply as server-sent events: its text or its calls in pieces, the finish reason, the usage, the end."""
+    pieces: list[dict[str, Any]] = [{"role": "assistant"}]
+    text = reply.message.get("content") or ""
+    pieces += [{"content": text[start : start + 24]} for start in range(0, len(text), 24)]
+    for index, call in enumerate(reply.message.get("tool_calls") or []):
+        arguments = call["function"]["arguments"]
+        opening = {"name": call["function"]["name"], "arguments": ""}
+        pieces.append({"tool_calls": [{"index": index, "id": call["id"], "type": "function", "function": opening}]})
+        for start in range(0, len(arguments), 24):
+            part = {"arguments": arguments[start : start + 24]}
+            pieces.append({"tool_calls": [{"index": index, "function": part}]})
+    choices: list[list[dict[str, Any]]] = [[{"index": 0, "delta": piece, "finish_reason": None}] for piece in pieces]
+    choices.append([{"index": 0, "delta": {}, "finish_reason": reply.finish_reason}])
+    events = [{**head, "object": "chat.completion.chunk", "choices": choice} for choice in choices]
+    events.append({**head, "object": "chat.completion.chunk", "choices": [], "usage": usage})
+    return "".join(f"data: {json.dumps(event, ensure_ascii=False)}\n\n" for event in events) + "data: [DONE]\n\n"

@@ -1,0 +1,61 @@
+"""The history of one trial: append-only, timestamped events from every party, on disk before anyone is answered."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Event", "History", "Unwritable", "read_history"]
+
+Event = Mapping[str, Any]
+"""``{"t": monotonic seconds since the trial began, "who": party, "what": event, …data}``"""
+
+
+class Unwritable(OSError):
+    """Results can't be written (a full disk, a read-only folder); nothing may go on that would not be recorded."""
+
+
+class History:
+    """Events are written to the file as they happen and kept in memory for the judging that follows."""
+
+    def __init__(self, path: Path) -> None:
+        self.events: list[Event] = []
+        self._started = time.monotonic()
+        self._path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("wb", buffering=0)
+        except OSError as error:
+            raise Unwritable(f"{path}: can't be written: {error.strerror}") from error
+
+    def add(self, who: str, what: str, **data: Any) -> Event:
+        """Record an event and return it; it has been handed to the operating system when this returns."""
+        event = {"t": round(time.monotonic() - self._started, 6), "who": who, "what": what, **data}
+        self.events.append(event)
+        try:
+            self._file.write(json.dumps(event, ensure_ascii=False).encode() + b"\n")
+        except OSError as error:
+            raise Unwritable(f"{self._path}: can't be written: {error.strerror}") from error
+        return event
+
+    def close(self) -> None:
+        """Close the file; closing again does nothing."""
+        self._file.close()
+
+
+def read_history(path: Path) -> list[Event]:
+    """The events of a stored history. A last line that was cut short by a crash is left out."""
+    events: list[Event] = []
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            if line.endswith("\n"):
+                events.append(json.loads(line))
+    return events
+
+
+def of(events: Iterable[Event], who: str, *what: str) -> list[Event]:
+    """The events of one party, in order; only the named kinds where any are named."""
+    return [event for event in events if event["who"] == who and (not what or event["what"] in what)]

@@ -1,0 +1,248 @@
+"""The human: an inbox of questions, and a person who answers them late or soon, from the schedule and the ledger.
+
+An approval is answered as the schedule says (by default with yes, an hour later). A halt is answered from the ledger,
+as a person would who looks into the outside system: it happened, with this result; or it did not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+from kintsugi.faults.actions import Decide
+from kintsugi.faults.points import Point
+from kintsugi.harness.crossing import Incoming
+from kintsugi.harness.nemesis import Nemesis
+from kintsugi.harness.session import SECONDS_PER_HOUR, TIME_SCALE, Approval, Run, Session
+from kintsugi.runtime.rules import arguments_digest
+
+__all__ = ["Human"]
+
+REPAIR_HOURS = 1.0
+SETTLE = 0.4
+"""The part of the wait for a decision after which the SUT is taken to be parked, and may be struck."""
+DELIVERY_RETRY_SECONDS = 0.1
+UNKNOWN_STEP = "unplanned"
+
+
+class Human:
+    """One trial's person. `serve` is the inbox; what the person does runs beside it."""
+
+    def __init__(self, session: Session, nemesis: Nemesis) -> None:
+        self._session = session
+        self._nemesis = nemesis
+
+    async def serve(self, incoming: Incoming) -> None:
+        """Serve ``/human/requests`` (ask), ``/human/requests/ID`` (poll) and ``/human/end`` (the end report)."""
+        if incoming.path == ["requests"]:
+            await self._asked(incoming)
+        elif len(incoming.path) == 2 and incoming.path[0] == "requests":
+            await self._polled(incoming)
+        elif incoming.path == ["end"]:
+            await self._ended(incoming)
+
+    # --- questions ------------------------------------------------------------------------------------------
+
+    async def _asked(self, incoming: Incoming) -> None:
+        body = incoming.body if isinstance(incoming.body, dict) else {}
+        run, history = incoming.run, self._session.history
+        request_id = str(body.get("request_id") or secrets.token_hex(8))
+        step, item = self._place(run, body)
+        crossing = incoming.crossing("human", step, item)
+        if await self._struck(incoming, crossing, body, "before"):
+            return
+        new = request_id not in run.questions
+        if new:
+            digest = arguments_digest(body.get("arguments") or {})
+            live = body["kind"] == "approval" and any(
+                other["tool"] == body.get("tool") and other["digest"] == digest and other["open"]
+                for other in run.questions.values()
+            )
+            question = {**body, "request_id": request_id, "step": step, "item": item, "digest": digest, "open": True}
+            question |= {"decision": None, "tool": body.get("tool") or "", "asked_by": incoming.generation.number}
+            run.questions[request_id] = question
+            history.add(
+                "human",
+                "asked",
+                **crossing.named(),
+                question=request_id,
+                kind=body["kind"],
+                tool=question["tool"],
+                arguments=body.get("arguments") or {},
+                summary=body.get("summary", ""),
+                evidence=body.get("evidence") or {},
+                re_asked=live,
+            )
+        if await self._struck(incoming, crossing, body, "committed"):
+            if new:
+                self._session.spawn(self._decide(run, run.questions[request_id], None))
+            return
+        if new:
+            await self._start_deciding(run, run.questions[request_id])
+        await incoming.answer(crossing, 200, {"request_id": request_id, "status": "pending"})
+
+    async def _struck(self, incoming: Incoming, crossing: Any, body: dict[str, Any], phase: str) -> bool:
+        """Approvals are boundaries of the workflow; halts are the SUT's own, and are not struck."""
+        return incoming.generation.dead if body.get("kind") != "approval" else await incoming.struck(crossing, phase)
+
+    async def _start_deciding(self, run: Run, question: dict[str, Any]) -> None:
+        planned = self._nemesis.decision(question["step"], question["item"]) if question["kind"] == "approval" else None
+        if planned is not None and planned[0].before_wait:
+            self._answer(run, question, planned[0])
+            await self._deliver(run, question, planned[0], planned[1])
+        else:
+            self._session.spawn(self._decide(run, question, planned))
+
+    def _place(self, run: Run, body: dict[str, Any]) -> tuple[str, int]:
+        """The plan step that a question is about, told from the tool and arguments it names."""
+        tool, arguments = body.get("tool"), body.get("arguments")
+        if tool and isinstance(arguments, dict):
+            where = self._session.identifier.tool(tool, arguments, run.done())
+            if where is not None:
+                return where
+        step = str(body.get("step") or "")
+        return (step, int(body.get("item") or 0)) if step in self._session.workflow.steps else (UNKNOWN_STEP, 0)
+
+    # --- decisions ------------------------------------------------------------------------------------------
+
+    async def _decide(
+        self, run: Run, question: dict[str, Any], planned: tuple[Decide, Callable[[str], None]] | None
+    ) -> None:
+        if question["kind"] != "approval":
+            await asyncio.sleep(REPAIR_HOURS * SECONDS_PER_HOUR)
+            self._mend(run, question)
+            await self._deliver(run, question, Decide(), None)
+            return
+        if planned is None:
+            planned = self._nemesis.decision(question["step"], question["item"])
+        decide, witness = planned or (Decide(), None)
+        wait = decide.delay_hours * SECONDS_PER_HOUR
+        await asyncio.sleep(wait * SETTLE)
+        waiting = Point("human", question["step"], question["item"], self._count(run, question), "waiting")
+        await self._nemesis.strike(waiting, run)
+        await asyncio.sleep(wait * (1 - SETTLE))
+        self._answer(run, question, decide)
+        await self._deliver(run, question, decide, witness)
+
+    @staticmethod
+    def _count(run: Run, question: dict[str, Any]) -> int:
+        """How many approvals of this step had been asked for, this one included."""
+        same = [q for q in run.questions.values() if (q["kind"], q["step"], q["item"]) == ("approval", question["step"], question["item"])]
+        return same.index(question) + 1
+
+    def _answer(self, run: Run, question: dict[str, Any], decide: Decide) -> None:
+        decision: dict[str, Any] = {"decision_id": secrets.token_hex(8), "decision": decide.answer}
+        if decide.answer == "approve":
+            token = secrets.token_urlsafe(12)
+            good_for = self._session.workflow.policy.approval_expires_seconds * TIME_SCALE
+            run.approvals[token] = Approval(question["tool"], question["digest"], asyncio.get_running_loop().time() + good_for)
+            decision |= {"token": token, "expires_at": _unix_now() + good_for}
+        question["decision"] = decision
+        self._decided(run, question)
+
+    def _mend(self, run: Run, question: dict[str, Any]) -> None:
+        """Answer a halt from the ledger, and end what is being done to the run, as a person who steps in would."""
+        decision: dict[str, Any] = {"decision_id": secrets.token_hex(8), "decision": "continue"}
+        tool = self._session.workflow.tools.get(question["tool"])
+        if tool is not None and tool.effect == "write" and question["kind"] in {"in_doubt", "budget"}:
+            found = [e for e in run.effects if (e["tool"], e["digest"]) == (tool.name, question["digest"])]
+            decision["decision"] = "happened" if found else "not_happened"
+            decision["result"] = found[-1]["result"] if found else None
+        if question["kind"] == "budget":
+            self._nemesis.mend()
+        question["decision"] = decision
+        question["open"] = False
+        self._decided(run, question)
+
+    def _decided(self, run: Run, question: dict[str, Any]) -> None:
+        self._session.history.add(
+            "human",
+            "decided",
+            run=run.id,
+            question=question["request_id"],
+            kind=question["kind"],
+            step=question["step"],
+            decision=question["decision"]["decision"],
+        )
+
+    async def _deliver(
+        self, run: Run, question: dict[str, Any], decide: Decide, witness: Callable[[str], None] | None
+    ) -> None:
+        """Push a decision until it is durably acknowledged, as often as it is to be delivered."""
+        approval = question["kind"] == "approval"
+        if witness is not None:
+            lives = len({g.number for g in self._session.generations.values() if g.number > question["asked_by"]})
+            witness(f"decision {decide.answer} after {decide.delay_hours:g} h, {lives} worker(s) since the question")
+        if self._session.adapter.decisions == "poll":
+            return
+        point = Point("decision", question["step"], question["item"], 1, "before")
+        if approval:
+            await self._nemesis.strike(point, run)
+        for _ in range(decide.deliveries):
+            await self._push(run, question)
+        if approval:
+            await self._nemesis.strike(Point("decision", question["step"], question["item"], 1, "after"), run)
+
+    async def _push(self, run: Run, question: dict[str, Any]) -> None:
+        while not self._session.closing:
+            try:
+                await self._session.clients.call(
+                    "decide", str(self._session.state_folder), run.id, question["request_id"], question["decision"]
+                )
+            except RuntimeError as error:
+                self._session.history.add("human", "not_acknowledged", run=run.id, question=question["request_id"], error=str(error))
+                await asyncio.sleep(DELIVERY_RETRY_SECONDS)
+            else:
+                self._delivered(run, question)
+                return
+
+    def _delivered(self, run: Run, question: dict[str, Any]) -> None:
+        self._session.history.add(
+            "human", "delivered", run=run.id, question=question["request_id"], step=question["step"], kind=question["kind"]
+        )
+
+    async def _polled(self, incoming: Incoming) -> None:
+        """Answer a poll; only the one that brings the decision is a boundary."""
+        question = incoming.run.questions.get(incoming.path[1])
+        if question is None:
+            await incoming.send(404, {"error": {"message": "there is no such question"}})
+            return
+        if question["decision"] is None:
+            await incoming.send(200, {"decision": None})
+            return
+        if question["kind"] != "approval":
+            if await incoming.send(200, {"decision": question["decision"]}):
+                self._delivered(incoming.run, question)
+            return
+        crossing = incoming.crossing("decision", question["step"], question["item"])
+        if await incoming.struck(crossing, "before"):
+            return
+        if await incoming.answer(crossing, 200, {"decision": question["decision"]}):
+            self._delivered(incoming.run, question)
+
+    # --- the end --------------------------------------------------------------------------------------------
+
+    async def _ended(self, incoming: Incoming) -> None:
+        crossing = incoming.crossing("end", "end", 0)
+        if await incoming.struck(crossing, "before"):
+            return
+        body = incoming.body if isinstance(incoming.body, dict) else {}
+        self._session.history.add(
+            "human",
+            "end_report",
+            **crossing.named(),
+            status=str(body.get("status")),
+            detail=str(body.get("detail", ""))[:500],
+        )
+        incoming.run.ended.set()
+        if await incoming.struck(crossing, "committed"):
+            return
+        await incoming.answer(crossing, 200, {"status": "noted"})
+
+
+def _unix_now() -> float:
+    import time  # noqa: PLC0415 - the one place where the harness speaks in wall-clock time, for a token's expiry
+
+    return time.time()

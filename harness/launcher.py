@@ -1,0 +1,192 @@
+"""The launcher: a small process that starts, feeds, signals and reaps the workers of one SUT.
+
+Run as a program, by its path, and written on the standard library alone: a worker is forked from it, and a worker
+must not carry any of the harness. It speaks JSON lines. On standard input:
+
+    {"do": "start", "id", "environment", "folder", "log", "cold"}    fork a worker that waits for its go
+    {"do": "go", "id"}                                                let it run
+    {"do": "signal", "id", "signal"}                                  send it a signal, if it has not been reaped
+    {"do": "call", "id", "verb", "arguments"}                         call a client verb of the SUT, in this process
+
+and on standard output, in answer or when it happens:
+
+    {"id", "pid"}     {"id", "exited": status, "signal": number or 0, "cpu_seconds"}     {"id", "result"} or {"id", "error"}
+
+A launcher either starts workers or calls verbs, never both, so that no client's connection is forked into a worker.
+Every worker dies with it, and it dies with the harness.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import gc
+import importlib
+import json
+import os
+import selectors
+import signal
+import sys
+import traceback
+from typing import Any
+
+PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent(parent: int) -> None:
+    """Have the kernel kill this process when its parent ends, and end now if it already has."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def load(side: str, chains: str) -> tuple[Any, Any]:
+    """The SUT's side (a module) and the chains (``module:NAME``) that its workers run."""
+    module, _, name = chains.partition(":")
+    return importlib.import_module(side), getattr(importlib.import_module(module), name)
+
+
+def run_worker(side: str, chains: str) -> None:
+    """Be a worker, with the environment that this process has, until the work is done."""
+    module, table = load(side, chains)
+    asyncio.run(module.work(dict(os.environ), table))
+
+
+class Launcher:
+    """The loop over commands and ended children."""
+
+    def __init__(self, side: str, chains: str) -> None:
+        self.side, self.chains = side, chains
+        self.module, self.table = load(side, chains)
+        self.children: dict[int, str] = {}
+        self.pids: dict[str, int] = {}
+        self.gates: dict[str, int] = {}
+
+    def say(self, **message: Any) -> None:
+        os.write(1, (json.dumps(message) + "\n").encode())
+
+    def loop(self) -> None:
+        """Serve until standard input ends, then kill what is left."""
+        wake_read, wake_write = os.pipe()
+        os.set_blocking(wake_write, False)
+        os.set_blocking(wake_read, False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.set_wakeup_fd(wake_write)
+        selector = selectors.DefaultSelector()
+        selector.register(0, selectors.EVENT_READ)
+        selector.register(wake_read, selectors.EVENT_READ)
+        gc.collect()
+        gc.freeze()
+        self.say(ready=True)
+        pending = b""
+        while True:
+            for key, _ in selector.select():
+                if key.fd == wake_read:
+                    os.read(wake_read, 4096)
+                    continue
+                data = os.read(0, 65536)
+                if not data:
+                    self.end()
+                    return
+                *lines, pending = (pending + data).split(b"\n")
+                for line in lines:
+                    self.obey(json.loads(line))
+            self.reap()
+
+    def obey(self, command: dict[str, Any]) -> None:
+        what, name = command["do"], command["id"]
+        if what == "start":
+            self.start(command)
+        elif what == "go":
+            os.write(self.gates[name], b"g")
+            os.close(self.gates.pop(name))
+        elif what == "signal":
+            if name in self.pids:
+                os.kill(self.pids[name], command["signal"])
+        elif what == "call":
+            try:
+                self.say(id=name, result=getattr(self.module, command["verb"])(*command["arguments"]))
+            except Exception as error:  # noqa: BLE001 - whatever the SUT's client raises is the harness's to judge
+                self.say(id=name, error=f"{type(error).__name__}: {error}")
+
+    def start(self, command: dict[str, Any]) -> None:
+        gate_read, gate_write = os.pipe()
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                for gate in self.gates.values():
+                    os.close(gate)
+                os.close(gate_write)
+                self.become(command, gate_read, parent)
+            except BaseException:  # noqa: BLE001 - a forked child must never return into the launcher's loop
+                traceback.print_exc()
+            finally:
+                sys.stdout.flush()
+                sys.stderr.flush()
+                os._exit(1)
+        os.close(gate_read)
+        self.children[pid], self.pids[command["id"]], self.gates[command["id"]] = command["id"], pid, gate_write
+        self.say(id=command["id"], pid=pid)
+
+    def become(self, command: dict[str, Any], gate: int, parent: int) -> None:
+        """Turn the forked child into a worker: its own session, its own output, dead with the launcher."""
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.setsid()
+        die_with_parent(parent)
+        log = os.open(command["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        os.chdir(command["folder"])
+        if os.read(gate, 1) != b"g":
+            os._exit(0)
+        os.close(gate)
+        if command["cold"]:
+            words = [sys.executable, os.path.abspath(__file__), "--worker", self.side, self.chains]
+            os.execve(sys.executable, words, command["environment"])
+        os.environ.clear()
+        os.environ.update(command["environment"])
+        asyncio.run(self.module.work(dict(os.environ), self.table))
+        sys.stderr.flush()
+        os._exit(0)
+
+    def reap(self) -> None:
+        while self.children:
+            pid, status, usage = os.wait4(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            name = self.children.pop(pid)
+            del self.pids[name]
+            if name in self.gates:
+                os.close(self.gates.pop(name))
+            self.say(
+                id=name,
+                exited=os.waitstatus_to_exitcode(status),
+                signal=os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0,
+                cpu_seconds=usage.ru_utime + usage.ru_stime,
+            )
+
+    def end(self) -> None:
+        for pid in list(self.children):
+            os.kill(pid, signal.SIGKILL)
+        for pid in list(self.children):
+            os.waitpid(pid, 0)
+
+
+def main() -> None:
+    """``launcher.py PARENT_PID SIDE CHAINS``, or ``launcher.py --worker SIDE CHAINS`` for a cold-started worker."""
+    # Being run by its path puts this folder first on sys.path, where the harness's modules would shadow others.
+    sys.path.pop(0)
+    if sys.argv[1] == "--worker":
+        run_worker(sys.argv[2], sys.argv[3])
+        return
+    die_with_parent(int(sys.argv[1]))
+    Launcher(sys.argv[2], sys.argv[3]).loop()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,246 @@
+"""The nemesis: an interpreter of actions. It strikes armed points, and records what it saw as the witness.
+
+A strike's life is ``armed → injected → witnessed``; each change is an event of the history. A new fault class adds no
+code here, as long as it is composed of the actions there are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from kintsugi.faults import FAULTS
+from kintsugi.faults.actions import Action, Answer, Corrupt, Cut, Decide, Drift, Hold, Kill, Outage, Refuse
+from kintsugi.faults.points import Point
+from kintsugi.harness.session import Generation, Run, Session
+from kintsugi.scenarios.trial import Strike
+
+__all__ = ["Crossing", "Directive", "Nemesis"]
+
+
+@dataclass
+class Crossing:
+    """One request that crosses a boundary, with the identity that the workflow gives it."""
+
+    request: int
+    run: Run
+    generation: Generation
+    kind: str
+    step: str
+    item: int
+    occurrence: int
+    gone: asyncio.Event
+    """Set when the client closed the connection."""
+
+    def point(self, phase: str) -> Point:
+        """The point that this request is at in a phase."""
+        return Point(self.kind, self.step, self.item, self.occurrence, phase)
+
+    def named(self) -> dict[str, Any]:
+        """Identity, for an event of the history."""
+        return {
+            "request": self.request,
+            "run": self.run.id,
+            "generation": self.generation.number,
+            "step": self.step,
+            "item": self.item,
+            "occurrence": self.occurrence,
+        }
+
+
+@dataclass(frozen=True)
+class Directive:
+    """What becomes of the request that was struck, in place of its ordinary course."""
+
+    what: Literal["drop", "reset", "empty", "answer"]
+    status: int = 0
+    retry_after_seconds: float | None = None
+
+
+class _Armed:
+    """One strike of the schedule and how far it has come."""
+
+    def __init__(self, index: int, strike: Strike) -> None:
+        self.index = index
+        self.strike = strike
+        self.actions = FAULTS[strike.fault].form(strike.form).actions
+        self.times = max((getattr(action, "times", 1) for action in self.actions), default=1)
+        self.done = 0
+        self.witnessed = False
+        self.lapsed = False
+
+    def matches(self, point: Point, *, any_step: bool = False) -> bool:
+        """Whether a point is the one to strike, or a repeat of it while strikes are left."""
+        wanted = self.strike.point
+        if self.lapsed or self.done >= self.times or (point.kind, point.phase) != (wanted.kind, wanted.phase):
+            return False
+        if self.done and any_step:
+            return True
+        if (point.step, point.item) != (wanted.step, wanted.item):
+            return False
+        return point.occurrence >= wanted.occurrence if self.done else point.occurrence == wanted.occurrence
+
+
+class Nemesis:
+    """Carries out the schedule of one trial."""
+
+    def __init__(self, session: Session, refuse: Callable[[str, float], Any]) -> None:
+        self._session = session
+        self._refuse = refuse
+        self._armed = [_Armed(index, strike) for index, strike in enumerate(session.trial.schedule)]
+        self._outage_until: float | None = None
+        for armed in self._armed:
+            session.history.add("nemesis", "armed", strike=armed.index, is_=str(armed.strike))
+
+    def _inject(self, armed: _Armed, **data: Any) -> None:
+        armed.done += 1
+        self._session.history.add("nemesis", "injected", strike=armed.index, is_=str(armed.strike), **data)
+
+    def _witness(self, armed: _Armed, evidence: str, **data: Any) -> None:
+        armed.witnessed = True
+        self._session.history.add("nemesis", "witnessed", strike=armed.index, evidence=evidence, **data)
+
+    def will_kill_after(self, crossing: Crossing) -> bool:
+        """Whether the worker is to be killed once this request's response is delivered."""
+        return any(armed.matches(crossing.point("after")) for armed in self._armed)
+
+    async def at(self, crossing: Crossing, phase: str) -> Directive | None:
+        """Strike what is armed for a request in a phase; what becomes of the request then."""
+        return await self.strike(crossing.point(phase), crossing.run, crossing)
+
+    async def strike(self, point: Point, run: Run, crossing: Crossing | None = None) -> Directive | None:
+        """Strike what is armed for a point, with or without a request that is at it."""
+        directive = None
+        for armed in self._armed:
+            if not armed.matches(point) or any(isinstance(a, (Decide, Outage, Corrupt)) for a in armed.actions[:1]):
+                continue
+            self._inject(armed, request=crossing.request if crossing else None)
+            for action in armed.actions:
+                directive = await self._do(armed, action, run, crossing) or directive
+        return directive
+
+    async def _do(self, armed: _Armed, action: Action, run: Run, crossing: Crossing | None) -> Directive | None:
+        if isinstance(action, Kill):
+            return await self._kill(armed, action, crossing.generation if crossing else run.holder)
+        if isinstance(action, Drift):
+            self._drift(armed, run)
+        elif crossing is not None and isinstance(action, Hold):
+            return await self._hold(armed, action, crossing)
+        elif crossing is not None and isinstance(action, Cut):
+            self._witness(armed, "connection ended by us, no byte of a response", request=crossing.request)
+            return Directive(action.how)
+        elif crossing is not None and isinstance(action, Answer):
+            self._witness(armed, f"answered {action.status}", request=crossing.request)
+            return Directive("answer", action.status, action.retry_after_seconds)
+        elif crossing is not None and isinstance(action, Refuse):
+            down = self._refuse(crossing.kind, action.seconds)
+            self._session.spawn(self._witness_refusal(armed, down))
+            return Directive("reset")
+        return None
+
+    async def _kill(self, armed: _Armed, action: Kill, victim: Generation | None) -> Directive:
+        if victim is None or victim.process is None:
+            self._session.history.add("nemesis", "missed", strike=armed.index, why="no worker had taken the run up")
+            return Directive("drop")
+        if action.delay_ms:
+            await asyncio.sleep(action.delay_ms / 1000)
+        victim.restart = action.restart == "same_node"
+        ended = await self._session.workers.kill(victim.process)
+        victim.dead = True
+        if ended.signal != 9:
+            why = f"the worker had ended by itself with {ended.code}"
+            self._session.history.add("nemesis", "missed", strike=armed.index, why=why)
+            return Directive("drop")
+        evidence = "reaped with signal 9"
+        if action.lose_scratch:
+            scratch = self._session.scratch_folder(victim.node)
+            await asyncio.to_thread(shutil.rmtree, scratch)
+            evidence += f", scratch folder gone: {not scratch.exists()}"
+        self._witness(armed, evidence, generation=victim.number, pid=victim.process.pid)
+        return Directive("drop")
+
+    def _drift(self, armed: _Armed, run: Run) -> None:
+        drift = self._session.workflow.drifts[self._session.trial.drift]
+        before = run.records.version(drift.record)
+        after = run.records.change(drift.record, drift.set)
+        self._session.history.add("world", "drift", run=run.id, record=drift.record, set=drift.set, version=after)
+        self._witness(armed, f"{drift.record} moved from version {before} to {after}", record=drift.record)
+
+    async def _hold(self, armed: _Armed, action: Hold, crossing: Crossing) -> Directive:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        try:
+            await asyncio.wait_for(crossing.gone.wait(), action.seconds_max)
+        except TimeoutError:
+            self._session.history.add("nemesis", "missed", strike=armed.index, why="the client never gave up")
+            return Directive("drop")
+        held = round(loop.time() - started, 3)
+        self._witness(armed, f"the client gave up after {held:g} s", request=crossing.request, held_seconds=held)
+        return Directive("drop")
+
+    async def _witness_refusal(self, armed: _Armed, down: Any) -> None:
+        seconds = await down
+        self._witness(armed, f"connection reset by us, then the port refused for {seconds:.2f} s")
+
+    def corruption(self, crossing: Crossing) -> tuple[Callable[[bool], None], str] | None:
+        """How the model's reply to this request is to be damaged, and where to say whether its bytes now differ."""
+        for armed in self._armed:
+            for action in armed.actions:
+                everywhere = isinstance(action, Corrupt) and action.how == "repeat_last_call"
+                if isinstance(action, Corrupt) and armed.matches(crossing.point("during"), any_step=everywhere):
+                    self._inject(armed, request=crossing.request, how=action.how)
+                    return self._corrupted(armed, crossing.request), action.how
+        return None
+
+    def _corrupted(self, armed: _Armed, request: int) -> Callable[[bool], None]:
+        def say(differs: bool) -> None:  # noqa: FBT001 - a callback of one fact
+            if differs and not armed.witnessed:
+                self._witness(armed, "the bytes sent differ from the script's", request=request)
+
+        return say
+
+    def outage(self, tool: str, crossing: Crossing) -> Answer | None:
+        """The answer of a tool that is out of order now; its outage begins with its first request."""
+        now = asyncio.get_running_loop().time()
+        for armed in self._armed:
+            action = armed.actions[0]
+            if not isinstance(action, Outage) or tool != self._tool_of(armed.strike.point):
+                continue
+            if self._outage_until is None:
+                self._inject(armed, request=crossing.request, tool=tool, seconds=action.seconds)
+                self._outage_until = now + action.seconds
+            if now < self._outage_until:
+                if not armed.witnessed:
+                    self._witness(armed, f"{tool} refused a request with {action.status}", request=crossing.request)
+                return Answer(action.status, action.retry_after_seconds)
+        return None
+
+    def _tool_of(self, point: Point) -> str | None:
+        return self._session.workflow.steps[point.step].tool
+
+    def decision(self, step: str, item: int) -> tuple[Decide, Callable[[str], None]] | None:
+        """How the person answers the approval of this step, where the schedule says, and where to witness it."""
+        for armed in self._armed:
+            if armed.strike.point.kind == "human" and (armed.strike.point.step, armed.strike.point.item) == (step, item):
+                for action in armed.actions:
+                    if isinstance(action, Decide) and not armed.lapsed:
+                        armed.lapsed = True
+                        if armed.actions[0] is action:
+                            self._inject(armed)
+                        return action, lambda evidence, armed=armed: self._witness(armed, evidence)  # type: ignore[misc]
+        return None
+
+    def mend(self) -> None:
+        """End what is still being done: a person has stepped in."""
+        for armed in self._armed:
+            if armed.done:
+                armed.lapsed = True
+        self._outage_until = 0.0 if self._outage_until is not None else None
+
+    @property
+    def all_struck(self) -> bool:
+        """Whether every strike of the schedule has been injected."""
+        return all(armed.done for armed in self._armed)

@@ -1,0 +1,145 @@
+"""The harness's end of a launcher: starts worker processes, kills them, and hears how each one really ended."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Exit", "Launcher", "LauncherGone", "Process"]
+
+LAUNCHER = Path(__file__).with_name("launcher.py")
+START_SECONDS = 60.0
+
+
+class LauncherGone(RuntimeError):
+    """The launcher ended, or never came up; the harness can't go on with this SUT."""
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How a process ended: its exit code (negative for a signal), the signal or 0, and the CPU seconds it used."""
+
+    code: int
+    signal: int
+    cpu_seconds: float
+
+
+@dataclass
+class Process:
+    """One worker process. `ended` holds its `Exit` once the launcher has reaped it."""
+
+    id: str
+    pid: int
+    ended: asyncio.Future[Exit] = field(repr=False)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it has not been reaped."""
+        return not self.ended.done()
+
+
+class Launcher:
+    """A launcher process for one SUT; use `start`, then `close`."""
+
+    def __init__(self, side: str, chains: str) -> None:
+        self._side, self._chains = side, chains
+        self._ids = itertools.count(1)
+        self._answers: dict[str, asyncio.Future[Any]] = {}
+        self._processes: dict[str, Process] = {}
+        self._process: asyncio.subprocess.Process | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._ready: asyncio.Future[None] | None = None
+
+    async def start(self) -> None:
+        """Start the launcher and wait until it has loaded the SUT. Raises LauncherGone."""
+        self._ready = asyncio.get_running_loop().create_future()
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            str(LAUNCHER),
+            str(os.getpid()),
+            self._side,
+            self._chains,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            start_new_session=True,
+            limit=2**24,
+        )
+        self._reader = asyncio.create_task(self._read())
+        await asyncio.wait_for(self._ready, START_SECONDS)
+
+    async def _read(self) -> None:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        async for line in self._process.stdout:
+            self._hear(json.loads(line))
+        gone = LauncherGone(f"the launcher of {self._side} ended with {await self._process.wait()}; see its output above")
+        waiting = [self._ready, *self._answers.values(), *(process.ended for process in self._processes.values())]
+        for future in waiting:
+            if future is not None and not future.done():
+                future.set_exception(gone)
+                future.exception()
+
+    def _hear(self, message: Mapping[str, Any]) -> None:
+        if "ready" in message:
+            assert self._ready is not None
+            self._ready.set_result(None)
+        elif "exited" in message:
+            process = self._processes.pop(message["id"])
+            process.ended.set_result(Exit(message["exited"], message["signal"], message["cpu_seconds"]))
+        elif (future := self._answers.pop(message["id"], None)) is not None and not future.done():
+            if "error" in message:
+                future.set_exception(RuntimeError(message["error"]))
+            else:
+                future.set_result(message["pid"] if "pid" in message else message["result"])
+
+    def _send(self, **command: Any) -> None:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        if self._process.stdin.is_closing():
+            raise LauncherGone(f"the launcher of {self._side} has ended")
+        self._process.stdin.write((json.dumps(command) + "\n").encode())
+
+    async def _ask(self, name: str, **command: Any) -> Any:
+        future = self._answers[name] = asyncio.get_running_loop().create_future()
+        self._send(id=name, **command)
+        return await future
+
+    async def spawn(self, environment: Mapping[str, str], folder: Path, log: Path, *, cold: bool) -> Process:
+        """Start a worker that waits for `go`: forked from the warmed launcher, or executed afresh (`cold`)."""
+        name = f"w{next(self._ids)}"
+        ended: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
+        process = Process(name, 0, ended)
+        self._processes[name] = process
+        process.pid = await self._ask(
+            name, do="start", environment=dict(environment), folder=str(folder), log=str(log), cold=cold
+        )
+        return process
+
+    def go(self, process: Process) -> None:
+        """Let a started worker run."""
+        self._send(do="go", id=process.id)
+
+    async def kill(self, process: Process) -> Exit:
+        """SIGKILL a worker and wait until it has been reaped; how it ended, which may be by itself, just before."""
+        self._send(do="signal", id=process.id, signal=int(signal.SIGKILL))
+        return await asyncio.shield(process.ended)
+
+    async def call(self, verb: str, *arguments: Any) -> Any:
+        """Call a client verb of the SUT's side in the launcher's process. Raises RuntimeError with what it raised."""
+        return await self._ask(f"c{next(self._ids)}", do="call", verb=verb, arguments=arguments)
+
+    async def close(self) -> None:
+        """End the launcher, which kills and reaps whatever still runs."""
+        if self._process is None or self._reader is None:
+            return
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        await self._reader

@@ -1,0 +1,289 @@
+"""The scripted model: a pure function of (workflow, seed, request, n), where n is how often a step was asked.
+
+It knows the plan, and nothing else that is not in the request: whatever it answers is computed from values that stand
+there, so what is stale comes out stale, and what was left out can't be answered. Prose and call ids differ at every
+ask, as a real model's do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from kintsugi.golden_workflows.chains.naive import APPROVAL_FUNCTION, WAIT_FUNCTION, function_name
+from kintsugi.golden_workflows.expressions import ExpressionError, names_in
+from kintsugi.golden_workflows.plan import Instance, Results, next_instance
+from kintsugi.golden_workflows.reference import script_reply
+from kintsugi.golden_workflows.spec import FREE_TEXT, Workflow
+from kintsugi.runtime.rules import approval_needed
+
+__all__ = ["Reply", "Wanted", "reply_to", "wanted_by"]
+
+ERRORS_MAX = 5
+"""After so many refusals of the same step in a row, the model gives up and says so."""
+
+_ENDINGS = ("Done as asked.", "All of it is complete.", "Finished; nothing is left to do.", "The task is complete.")
+_TAILS = (" Thank you.", " Let us know if anything is unclear.", " Kind regards.", " Best wishes.", " With thanks.")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a request calls for: a judgement (``answer``), a tool call (``call``) or the last word (``close``)."""
+
+    kind: str
+    step: str
+    item: int
+    values: Mapping[str, Any] = field(default_factory=dict)
+    function: str = ""
+    missing: str = ""
+    """The inputs that the answer rests on and that are not in the request."""
+    after_error: bool = False
+    """Whether the last attempt at this step was met with an error message."""
+    ending: str = ""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One reply of the model: an assistant message with its finish reason."""
+
+    message: Mapping[str, Any]
+    finish_reason: str
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A call that stands in a transcript, with what came of it."""
+
+    function: str
+    arguments: Mapping[str, Any]
+    result: Any
+    ok: bool
+
+
+def wanted_by(workflow: Workflow, request: Mapping[str, Any]) -> Wanted:
+    """What a chat completion request calls for, read from nothing but the request and the plan."""
+    form = request.get("response_format") or {}
+    name = (form.get("json_schema") or {}).get("name")
+    if name is not None:
+        return _judgement(workflow, str(name), request["messages"])
+    return _next_call(workflow, list(_entries(request["messages"])))
+
+
+# --- judgements: the inputs stand in the request as JSON ----------------------------------------------------
+
+
+def _judgement(workflow: Workflow, step: str, messages: Sequence[Mapping[str, Any]]) -> Wanted:
+    script = workflow.script.get(step)
+    if script is None:
+        return Wanted("answer", step, 0, missing=f"what {step!r} is")
+    needed = names_in([v.removeprefix("~") if isinstance(v, str) else v for v in script.values()])
+    for candidate in _objects(messages):
+        inputs = candidate.get("inputs", candidate)
+        if isinstance(inputs, Mapping) and needed <= set(inputs):
+            corrected = any("rejected" in str(message.get("content")) for message in messages[-1:])
+            return Wanted("answer", step, 0, inputs, after_error=corrected)
+    return Wanted("answer", step, 0, missing=", ".join(sorted(needed)))
+
+
+def _objects(messages: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Every JSON object that stands in the messages' text, the outermost ones, in order."""
+    decoder = json.JSONDecoder()
+    for message in messages:
+        text = message.get("content")
+        position = text.find("{") if isinstance(text, str) else -1
+        while isinstance(text, str) and position >= 0:
+            try:
+                value, position = decoder.raw_decode(text, position)
+            except ValueError:
+                position += 1
+            else:
+                yield value
+            position = text.find("{", position)
+
+
+# --- calls: the results so far stand in the transcript ------------------------------------------------------
+
+
+def _entries(messages: Sequence[Mapping[str, Any]]) -> Iterator[_Entry]:
+    answers = {m.get("tool_call_id"): m.get("content") for m in messages if m.get("role") == "tool"}
+    for message in messages:
+        for call in message.get("tool_calls") or []:
+            try:
+                arguments = json.loads(call["function"]["arguments"])
+                content = json.loads(answers.get(call.get("id")) or "null")
+            except (ValueError, TypeError, KeyError):
+                arguments, content = {}, None
+            ok = isinstance(content, Mapping) and "result" in content
+            result = content["result"] if isinstance(content, Mapping) and ok else None
+            name = str((call.get("function") or {}).get("name"))
+            yield _Entry(name, arguments if isinstance(arguments, dict) else {}, result, ok)
+
+
+class _Transcript:
+    """What a transcript tells of the plan: results, live approvals, and how often the last step was refused."""
+
+    def __init__(self, workflow: Workflow, entries: Sequence[_Entry]) -> None:
+        self.workflow = workflow
+        self.entries = entries
+        self.results: Results = {}
+        self.approved: dict[str, Mapping[str, Any]] = {}
+        self.refused_by_human = ""
+        self.errors = 0
+        self._tools = {function_name(name): name for name in workflow.tools}
+        for entry in entries:
+            self._take(entry)
+
+    def _take(self, entry: _Entry) -> None:
+        if not entry.ok:
+            self.errors += 1
+            return
+        if entry.function == APPROVAL_FUNCTION:
+            decision = entry.result.get("decision") if isinstance(entry.result, Mapping) else None
+            if decision in {"approve", "amend"}:
+                self.approved[str(entry.arguments.get("function"))] = entry.result.get("arguments", {})
+                self.errors = 0
+            else:
+                self.refused_by_human = str(decision)
+            return
+        due = self.due()
+        if due is None:
+            return
+        name = WAIT_FUNCTION if due.kind == "sleep" else function_name(due.tool)
+        if entry.function == name:
+            self.results.setdefault(due.step, {})[due.item] = entry.result
+            self.approved.pop(entry.function, None)
+            self.errors = 0
+            return
+        self._take_again(entry)
+
+    def _take_again(self, entry: _Entry) -> None:
+        """A read that was made again: its latest result counts."""
+        tool = self._tools.get(entry.function)
+        for step in self.workflow.plan["steps"]:
+            if step.get("tool") == tool and self.workflow.tools[str(tool)].effect == "read":
+                for item in self.results.get(step["id"], {}):
+                    if len(self.results[step["id"]]) == 1:
+                        self.results[step["id"]][item] = entry.result
+
+    def due(self) -> Instance | None:
+        """The first step that has no result, the model's own judgements made on the way."""
+        while True:
+            try:
+                due = next_instance(self.workflow.plan, self._with_prose())
+            except ExpressionError:
+                return None
+            if due is None or due.kind != "model":
+                return due
+            self.results[due.step] = {0: script_reply(self.workflow.script[due.step], due.values["inputs"])}
+
+    def _with_prose(self) -> Results:
+        """The results, with the model's prose as it stands in the transcript's own calls, where it does."""
+        known = dict(self.results)
+        for step, script in self.workflow.script.items():
+            if step not in known:
+                continue
+            value = dict(known[step][0])
+            for name, expression in script.items():
+                if isinstance(expression, str) and expression.startswith(FREE_TEXT):
+                    value[name] = self._said(step, name, value[name]) or value[name]
+            known[step] = {0: value}
+        return known
+
+    def _said(self, step: str, name: str, stem: str) -> str | None:
+        reference = f"= {step}.{name}"
+        for entry in self.entries:
+            arguments = entry.arguments.get("arguments") if entry.function == APPROVAL_FUNCTION else entry.arguments
+            function = str(entry.arguments.get("function")) if entry.function == APPROVAL_FUNCTION else entry.function
+            for plan_step in self.workflow.steps.values():
+                if plan_step.tool is None or function_name(plan_step.tool) != function or not isinstance(arguments, dict):
+                    continue
+                for argument, source in plan_step.args.items():
+                    said = arguments.get(argument)
+                    if source == reference and isinstance(said, str) and said.startswith(stem):
+                        return said
+        return None
+
+
+def _next_call(workflow: Workflow, entries: Sequence[_Entry]) -> Wanted:
+    transcript = _Transcript(workflow, entries)
+    end = Wanted("close", "end", 0, after_error=transcript.errors > 0)
+    if transcript.refused_by_human:
+        return Wanted("close", "end", 0, ending=f"Stopped: the approval was answered with {transcript.refused_by_human}.")
+    due = transcript.due()
+    if due is None:
+        return end
+    if transcript.errors >= ERRORS_MAX:
+        return Wanted("close", "end", 0, ending=f"I could not get past {due.step}.")
+    erred = transcript.errors > 0
+    if due.kind == "sleep":
+        return Wanted("call", due.step, 0, {"seconds": due.values["seconds"]}, WAIT_FUNCTION, after_error=erred)
+    function = function_name(due.tool)
+    spec = workflow.tools[due.tool]
+    if spec.effect == "write" and approval_needed(spec.public(), due.values):
+        granted = transcript.approved.get(function)
+        if granted is None:
+            values = {"function": function, "arguments": dict(due.values)}
+            return Wanted("call", due.step, due.item, values, APPROVAL_FUNCTION, after_error=erred)
+        return Wanted("call", due.step, due.item, granted, function, after_error=erred)
+    return Wanted("call", due.step, due.item, due.values, function, after_error=erred)
+
+
+# --- the reply ----------------------------------------------------------------------------------------------
+
+
+def reply_to(workflow: Workflow, wanted: Wanted, seed: int, n: int) -> Reply:
+    """The model's right answer to what is wanted, worded for the n-th ask."""
+    if wanted.missing:
+        return Reply({"role": "assistant", "content": f"I can't tell: information is missing ({wanted.missing})."}, "stop")
+    draw = _draw(seed, wanted.step, wanted.item, n)
+    if wanted.kind == "close":
+        return Reply({"role": "assistant", "content": wanted.ending or draw(_ENDINGS)}, "stop")
+    tail = f"{draw(_TAILS)} ({draw('ABCDEFGHJKMNPQRSTUVWXYZ')}{n})"
+    if wanted.kind == "answer":
+        try:
+            value = script_reply(workflow.script[wanted.step], wanted.values, tail)
+        except ExpressionError as error:
+            return Reply({"role": "assistant", "content": f"I can't tell: {error}."}, "stop")
+        return Reply({"role": "assistant", "content": json.dumps(value, ensure_ascii=False)}, "stop")
+    return call_reply(wanted.function, _worded(workflow, wanted, tail), f"{seed}/{wanted.step}/{wanted.item}/{n}")
+
+
+def call_reply(function: str, arguments: Any, source: str) -> Reply:
+    """A reply that makes one call; its id is derived from `source`."""
+    call = {
+        "id": f"call_{hashlib.sha256(source.encode()).hexdigest()[:20]}",
+        "type": "function",
+        "function": {"name": function, "arguments": json.dumps(arguments, ensure_ascii=False)},
+    }
+    return Reply({"role": "assistant", "content": None, "tool_calls": [call]}, "tool_calls")
+
+
+def _worded(workflow: Workflow, wanted: Wanted, tail: str) -> Mapping[str, Any]:
+    """The arguments of a call, its new prose worded for this ask; prose that was approved stays as it was."""
+    step = workflow.steps[wanted.step]
+    if step.tool is None:
+        return wanted.values
+    free = workflow.free_arguments[wanted.step]
+    if wanted.function == APPROVAL_FUNCTION:
+        inner = wanted.values["arguments"]
+        return {**wanted.values, "arguments": {k: _reword(v, tail) if k in free else v for k, v in inner.items()}}
+    spec = workflow.tools[step.tool]
+    if spec.effect == "write" and approval_needed(spec.public(), wanted.values):
+        return wanted.values
+    return {name: _reword(value, tail) if name in free else value for name, value in wanted.values.items()}
+
+
+def _reword(value: Any, tail: str) -> Any:
+    worded = isinstance(value, str) and any(known.strip() in value for known in _TAILS)
+    return f"{value}{tail}" if isinstance(value, str) and not worded else value
+
+
+def _draw(seed: int, step: str, item: int, n: int) -> Callable[[Sequence[str]], str]:
+    state = hashlib.sha256(f"{seed}/{step}/{item}/{n}".encode()).digest()
+    used = iter(state)
+    return lambda options: options[next(used) % len(options)]
+
+

@@ -1,0 +1,148 @@
+"""What one trial holds while it runs: its runs' records, its worker generations, its ports, and the gate.
+
+Everything here is state that the servers, the nemesis and the supervisor of one trial share; it decides nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import defaultdict
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kintsugi.golden_workflows.records import Records
+from kintsugi.golden_workflows.spec import Workflow
+from kintsugi.harness.adapters import Adapter
+from kintsugi.harness.history import History
+from kintsugi.harness.identity import Identifier
+from kintsugi.harness.processes import Launcher, Process
+from kintsugi.scenarios.trial import Trial
+
+__all__ = ["Approval", "Generation", "Run", "Session", "SECONDS_PER_HOUR", "TIME_SCALE"]
+
+TIME_SCALE = 1 / 36_000
+"""Wall seconds per second of workflow time: an hour of waiting for a person takes a tenth of a second."""
+
+SECONDS_PER_HOUR = 3600 * TIME_SCALE
+
+
+@dataclass
+class Generation:
+    """One life of one worker: its process, its node, and the token by which its requests are told apart."""
+
+    number: int
+    node: str
+    token: str
+    process: Process | None = None
+    dead: bool = False
+    """Set once the process has been reaped: a request with its token is then a request of the dead."""
+    restart: bool = True
+
+
+@dataclass
+class Approval:
+    """A token: good for one tool with exactly one set of arguments, until it expires (event loop seconds)."""
+
+    tool: str
+    digest: str
+    expires_at: float
+
+
+@dataclass
+class Run:
+    """One run of the workflow within a trial: its own records and its own ledger of keys and references."""
+
+    id: str
+    records: Records
+    delivered: dict[tuple[str, str, int], int] = field(default_factory=lambda: defaultdict(int))
+    """For each (kind, step, item): how many answers reached the SUT. The next is one occurrence further."""
+    keys: dict[tuple[str, str], tuple[str, Any, str]] = field(default_factory=dict)
+    references: dict[tuple[str, str], Any] = field(default_factory=dict)
+    approvals: dict[str, Approval] = field(default_factory=dict)
+    questions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    asked: dict[tuple[str, int], int] = field(default_factory=lambda: defaultdict(int))
+    """How often the scripted model was asked for each step and item."""
+    holder: Generation | None = None
+    """The generation that last sent a request for this run."""
+    effects: list[dict[str, Any]] = field(default_factory=list)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def done(self) -> dict[tuple[str, int], int]:
+        """How many answers of each tool step were delivered."""
+        return {(step, item): count for (kind, step, item), count in self.delivered.items() if kind == "tool"}
+
+
+class Session:
+    """The shared state of one running trial."""
+
+    def __init__(
+        self,
+        trial: Trial,
+        workflow: Workflow,
+        adapter: Adapter,
+        workers: Launcher,
+        clients: Launcher,
+        history: History,
+        folder: Path,
+    ) -> None:
+        self.trial, self.workflow, self.adapter = trial, workflow, adapter
+        self.workers, self.clients = workers, clients
+        self.history, self.folder = history, folder
+        self.identifier = Identifier(workflow)
+        self.runs = {f"r{n}": Run(f"r{n}", Records.seeded(workflow.world)) for n in range(trial.copies)}
+        self.generations: dict[str, Generation] = {}
+        self.urls: Mapping[str, str] = {}
+        self.open_gate = asyncio.Event()
+        self.open_gate.set()
+        self.in_flight = 0
+        self.last_activity = asyncio.get_running_loop().time()
+        self.closing = False
+        self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._requests = 0
+
+    @property
+    def state_folder(self) -> Path:
+        """Durable, and shared by all nodes."""
+        return self.folder / "state"
+
+    def scratch_folder(self, node: str) -> Path:
+        """Lost with the node."""
+        return self.folder / node
+
+    def new_generation(self, node: str) -> Generation:
+        """The next life of a worker, with a token of its own."""
+        generation = Generation(len(self.generations) + 1, node, secrets.token_urlsafe(16))
+        self.generations[generation.token] = generation
+        return generation
+
+    def next_request(self) -> int:
+        """A number for a request, unique in the trial."""
+        self._requests += 1
+        self.last_activity = asyncio.get_running_loop().time()
+        return self._requests
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run something beside the trial; what it raises breaks the trial rather than passing unseen."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None and not self.broken.done():
+            self.broken.set_exception(error)
+
+    async def end_tasks(self) -> None:
+        """Cancel whatever still runs beside the trial and wait for it."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.broken.done() and not self.broken.cancelled():
+            self.broken.exception()
+        else:
+            self.broken.cancel()

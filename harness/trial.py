@@ -1,0 +1,200 @@
+"""Runs one trial: opens its world, starts its workers, submits, supervises, waits for the end, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kintsugi.faults.points import Point
+from kintsugi.golden_workflows.spec import Workflow
+from kintsugi.harness.adapters import Adapter
+from kintsugi.harness.crossing import Doors, Incoming
+from kintsugi.harness.gateway import serve_model
+from kintsugi.harness.history import Event, History
+from kintsugi.harness.human import Human
+from kintsugi.harness.processes import Launcher
+from kintsugi.harness.session import TIME_SCALE, Generation, Session
+from kintsugi.harness.world import serve_tools
+from kintsugi.scenarios.trial import Trial
+
+__all__ = ["Crew", "run_trial"]
+
+SUPERVISOR_SECONDS = 0.1
+"""After how long a supervisor starts a worker again; the same for every SUT."""
+STARTS_MAX = 20
+QUIET_SECONDS = 0.25
+"""How long after the end report late duplicates are waited for."""
+POLL_SECONDS = 0.02
+
+
+class Crew:
+    """The launchers of one SUT: one that forks its workers, one that calls its clients. Shared by its trials."""
+
+    def __init__(self, adapter: Adapter) -> None:
+        self.adapter = adapter
+        self.workers = Launcher(adapter.side, adapter.chains)
+        self.clients = Launcher(adapter.side, adapter.chains)
+
+    async def start(self) -> None:
+        """Start both. Raises LauncherGone."""
+        await asyncio.gather(self.workers.start(), self.clients.start())
+
+    async def close(self) -> None:
+        """End both, and every worker with them."""
+        await asyncio.gather(self.workers.close(), self.clients.close())
+
+
+async def run_trial(
+    trial: Trial, workflow: Workflow, crew: Crew, folder: Path, history_path: Path, deadline_seconds: float
+) -> Sequence[Event]:
+    """The history of a trial that was run to its end or its deadline. Its folder is gone afterwards."""
+    history = History(history_path)
+    session = Session(trial, workflow, crew.adapter, crew.workers, crew.clients, history, folder)
+    try:
+        await _Stage(session).play(deadline_seconds)
+    finally:
+        history.close()
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+    return history.events
+
+
+class _Stage:
+    """One trial's parts, put together."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.doors = Doors(session, {"tools": serve_tools, "model": serve_model, "human": self._human})
+        self.human = Human(session, self.doors.nemesis)
+        self.living = 0
+
+    async def _human(self, incoming: Incoming) -> None:
+        await self.human.serve(incoming)
+
+    async def play(self, deadline_seconds: float) -> None:
+        session = self.session
+        session.history.add("runner", "trial", trial=session.trial.to_json())
+        session.state_folder.mkdir(parents=True)
+        await self.doors.open()
+        try:
+            await session.clients.call("provision", str(session.state_folder))
+            await self._begin()
+            await self._until_over(deadline_seconds)
+        finally:
+            await self._clear_up()
+
+    async def _begin(self) -> None:
+        """Start the workers and hand the runs over, in the order that suits the SUT; strike right after it."""
+        session = self.session
+        nodes = [f"node{n + 1}" for n in range(session.trial.nodes if session.adapter.fails_over else 1)]
+        if session.adapter.submit_first:
+            await self._submit()
+        for node in nodes:
+            await self._start_worker(node)
+        if not session.adapter.submit_first:
+            await self._submit()
+        run = session.runs["r0"]
+        run.holder = run.holder or next(iter(session.generations.values()))
+        await self.doors.nemesis.strike(Point("submit", "start", phase="after"), run)
+
+    async def _submit(self) -> None:
+        session = self.session
+        for run_id in session.runs:
+            payload = {"chain": session.trial.chain, "plan": session.workflow.plan}
+            await session.clients.call("submit", str(session.state_folder), run_id, payload)
+        session.history.add("runner", "submitted", runs=len(session.runs))
+
+    async def _start_worker(self, node: str) -> None:
+        session = self.session
+        generation = session.new_generation(node)
+        session.scratch_folder(node).mkdir(exist_ok=True)
+        log = session.folder / f"worker{generation.number}.log"
+        process = await session.workers.spawn(
+            self._environment(generation), session.scratch_folder(node), log, cold=session.trial.kind == "timing"
+        )
+        generation.process = process
+        session.history.add("runner", "started", generation=generation.number, node=node, pid=process.pid)
+        self.living += 1
+        session.spawn(self._supervise(generation, log))
+        session.workers.go(process)
+
+    def _environment(self, generation: Generation) -> dict[str, str]:
+        session = self.session
+        return {
+            "KINTSUGI_TOOLS_URL": session.urls["tools"],
+            "KINTSUGI_MODEL_URL": session.urls["model"],
+            "KINTSUGI_HUMAN_URL": session.urls["human"],
+            "KINTSUGI_TOKEN": generation.token,
+            "KINTSUGI_STATE_DIR": str(session.state_folder),
+            "KINTSUGI_SCRATCH_DIR": str(session.scratch_folder(generation.node)),
+            "KINTSUGI_WORKER_ID": generation.node,
+            "KINTSUGI_TIME_SCALE": repr(TIME_SCALE),
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+        }
+
+    async def _supervise(self, generation: Generation, log: Path) -> None:
+        """Note how a worker ended, and start it again unless it had done its work or its node is lost."""
+        session = self.session
+        assert generation.process is not None
+        ended = await asyncio.shield(generation.process.ended)
+        generation.dead = True
+        tail = log.read_text(errors="replace")[-2000:] if log.exists() else ""
+        session.history.add(
+            "runner",
+            "exited",
+            generation=generation.number,
+            code=ended.code,
+            signal=ended.signal,
+            cpu_seconds=ended.cpu_seconds,
+            output=tail,
+        )
+        if not session.closing and ended.code != 0 and generation.restart and len(session.generations) < STARTS_MAX:
+            await asyncio.sleep(SUPERVISOR_SECONDS)
+            if not session.closing:
+                await self._start_worker(generation.node)
+        self.living -= 1
+
+    async def _until_over(self, deadline_seconds: float) -> None:
+        """Wait for every end report, or until nothing is alive that could still bring one, or for the deadline."""
+        session = self.session
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        while True:
+            if session.broken.done():
+                session.broken.result()
+            ended = all(run.ended.is_set() for run in session.runs.values())
+            quiet = loop.time() - session.last_activity > QUIET_SECONDS
+            if ended and quiet and not session.in_flight and self._settled():
+                break
+            if not ended and self.living == 0:
+                session.history.add("runner", "extinct")
+                break
+            if loop.time() - started > deadline_seconds:
+                session.history.add("runner", "deadline", seconds=deadline_seconds)
+                break
+            await asyncio.sleep(POLL_SECONDS)
+        for run_id in session.runs:
+            status: Any = await session.clients.call("status", str(session.state_folder), run_id)
+            session.history.add("runner", "status", run=run_id, state=status.get("state", "unknown"))
+
+    def _settled(self) -> bool:
+        """Whether no worker that was killed is still to be started again."""
+        return not any(g.process is not None and g.dead and g.process.alive for g in self.session.generations.values())
+
+    async def _clear_up(self) -> None:
+        session = self.session
+        session.closing = True
+        alive = [g.process for g in session.generations.values() if g.process is not None and g.process.alive]
+        await asyncio.gather(*(session.workers.kill(process) for process in alive), return_exceptions=True)
+        await asyncio.sleep(0)
+        await self.doors.close()
+        await session.end_tasks()
+        for generation in session.generations.values():
+            process = generation.process
+            if process is not None and process.ended.done() and not process.ended.exception():
+                session.history.add(
+                    "runner", "used", generation=generation.number, cpu_seconds=process.ended.result().cpu_seconds
+                )
+        session.history.add("runner", "closed")

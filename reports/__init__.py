@@ -1,0 +1,1 @@
+"""Turns results into scorecards and exports; never judges."""

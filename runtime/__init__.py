@@ -1,0 +1,1 @@
+"""Durable execution: the protocol, the minimal runtime, and the same protocol on other engines."""

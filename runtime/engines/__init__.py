@@ -1,0 +1,1 @@
+"""The durable context on runtimes other than our own: the SUT side of each."""

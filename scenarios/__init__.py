@@ -1,0 +1,1 @@
+"""Which faults meet which workflows, and how often."""

@@ -1,0 +1,72 @@
+"""Every point of a workflow at which a fault can strike, for one chain: enumerated from the reference trajectory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kintsugi.faults.points import Point, Site
+from kintsugi.golden_workflows.reference import Call, trajectory
+from kintsugi.golden_workflows.spec import Workflow
+
+__all__ = ["END", "START", "sites"]
+
+START = "start"
+END = "end"
+
+_READ_PHASES = ("before", "after")
+_WRITE_PHASES = ("before", "during", "committed", "after")
+_MODEL_PHASES = ("before", "during", "after")
+
+
+def sites(workflow: Workflow, chain: str) -> list[Site]:
+    """The sites of a clean run, in the order in which it crosses them.
+
+    Tool, approval, timer, submit and end sites are the same for every chain. A naive chain's model is asked before
+    every call (and once more for the last word); an optimized chain's only at the plan's questions.
+    """
+    return list(_sites(workflow, chain))
+
+
+def _sites(workflow: Workflow, chain: str) -> Iterator[Site]:
+    yield Site(Point("submit", START, phase="after"))
+    for call in trajectory(workflow):
+        if chain == "naive" and call.kind != "model":
+            yield from _model(call.step, call.item, 1, "call")
+        if call.needs_approval:
+            yield from _approval(workflow, call)
+            if chain == "naive":
+                yield from _model(call.step, call.item, 2, "call")
+        if call.kind == "tool":
+            yield from _tool(workflow, call)
+        elif call.kind == "model" and chain == "optimized":
+            yield from _model(call.step, call.item, 1, "answer")
+        elif call.kind == "sleep":
+            yield Site(Point("timer", call.step, phase="waiting"), drifts=_drifts(workflow, call.step))
+    if chain == "naive":
+        yield from _model(END, 0, 1, "close")
+    for phase in ("before", "committed", "after"):
+        yield Site(Point("end", END, phase=phase))
+
+
+def _model(step: str, item: int, occurrence: int, proposes: str) -> Iterator[Site]:
+    for phase in _MODEL_PHASES:
+        yield Site(Point("model", step, item, occurrence, phase), proposes=proposes)
+
+
+def _tool(workflow: Workflow, call: Call) -> Iterator[Site]:
+    tool = workflow.tools[call.tool]
+    for phase in _WRITE_PHASES if tool.effect == "write" else _READ_PHASES:
+        point = Point("tool", call.step, call.item, 1, phase)
+        yield Site(point, call.tool, tool.effect, tool.idempotency if tool.effect == "write" else "")
+
+
+def _approval(workflow: Workflow, call: Call) -> Iterator[Site]:
+    for phase in ("before", "committed", "waiting"):
+        drifts = _drifts(workflow, call.step) if phase == "waiting" else ()
+        yield Site(Point("human", call.step, call.item, 1, phase), drifts=drifts)
+    for phase in ("before", "after"):
+        yield Site(Point("decision", call.step, call.item, 1, phase))
+
+
+def _drifts(workflow: Workflow, step: str) -> tuple[str, ...]:
+    return tuple(drift.name for drift in workflow.drifts.values() if drift.step == step)

@@ -1,0 +1,90 @@
+"""Suite files: which faults meet which workflows, how often."""
+
+from __future__ import annotations
+
+import tomllib
+from fnmatch import fnmatch
+from functools import cache
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from kintsugi.faults import FAULTS
+from kintsugi.golden_workflows.spec import FileProblem, nearest, validation_problem
+
+__all__ = ["FaultShare", "Suite", "Timing", "load_suite", "suite_names"]
+
+HERE = Path(__file__).parent
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FaultShare(_Strict):
+    """How many points of a fault class are drawn from each workflow: shared ones, and the chain's own model points."""
+
+    fault: str
+    shared: int = Field(default=0, ge=0)
+    model: int = Field(default=0, ge=0)
+    one_per_class: bool = False
+    """Draw for one workflow of each class only."""
+    forms: list[str] = []
+    """Only these forms; all where empty."""
+
+
+class Timing(_Strict):
+    """The pass that measures recovery times: few at once, workers started cold."""
+
+    fault: str = "worker_kill"
+    per_class: int = Field(ge=1)
+    jobs: int = Field(default=2, ge=1)
+
+
+class Suite(_Strict):
+    """A named, versioned set of trials."""
+
+    name: str
+    version: int = Field(ge=1)
+    about: str
+    workflows: list[str] = ["*"]
+    suts: list[str] = Field(min_length=1)
+    """``sut+chain``, each."""
+    clean_seeds: int = Field(default=0, ge=0)
+    variance: str = "typical"
+    faults: list[FaultShare] = []
+    timing: Timing | None = None
+    deadline_seconds: float = Field(default=90.0, gt=0)
+
+    def wants(self, workflow: str) -> bool:
+        """Whether a workflow belongs to the suite."""
+        return any(fnmatch(workflow, pattern) for pattern in self.workflows)
+
+
+def suite_names() -> list[str]:
+    """The suites that are shipped."""
+    return sorted(path.stem for path in HERE.glob("*.toml"))
+
+
+@cache
+def load_suite(name_or_path: str) -> Suite:
+    """A shipped suite by its name, or one from a TOML file by its path. Raises FileProblem."""
+    path = Path(name_or_path) if name_or_path.endswith(".toml") else HERE / f"{name_or_path}.toml"
+    if not path.is_file():
+        if path.suffix == ".toml" and path.parent != HERE:
+            raise FileProblem(f"{path}: there is no such suite file")
+        raise FileProblem(f"no suite is called {name_or_path!r}{nearest(name_or_path, suite_names())}")
+    try:
+        suite = Suite.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except tomllib.TOMLDecodeError as error:
+        raise FileProblem(f"{path}: not valid TOML: {error}") from error
+    except ValidationError as error:
+        raise FileProblem(f"{path}: {validation_problem(error, Suite)}") from error
+    for position, share in enumerate(suite.faults):
+        if share.fault not in FAULTS:
+            raise FileProblem(f"{path}: faults.{position}.fault: no fault class is called {share.fault!r}{nearest(share.fault, FAULTS)}")
+        known = [form.name for form in FAULTS[share.fault].forms]
+        for form in share.forms:
+            if form not in known:
+                raise FileProblem(f"{path}: faults.{position}.forms: {share.fault} has no form {form!r}{nearest(form, known)}")
+    return suite

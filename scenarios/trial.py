@@ -1,0 +1,75 @@
+"""What a trial is: plain data that says everything needed to run it again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from kintsugi.faults.points import Point
+
+__all__ = ["Strike", "Trial"]
+
+TrialKind = Literal["baseline", "clean", "fault", "timing"]
+
+
+@dataclass(frozen=True)
+class Strike:
+    """One fault of a schedule: a form of a fault class, at a point."""
+
+    fault: str
+    form: str
+    point: Point
+
+    def __str__(self) -> str:
+        return f"{self.fault}.{self.form}@{self.point}"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """SUT × chain × workflow × schedule × seed.
+
+    `kind` says what it counts for: ``baseline`` (clean, no variance), ``clean`` (clean, with the model's variance),
+    ``fault`` (a verdict under faults), ``timing`` (recovery times, from cold-started workers).
+    `weight` is how many points of the declared frame it stands for.
+    """
+
+    kind: TrialKind
+    sut: str
+    chain: str
+    workflow: str
+    schedule: tuple[Strike, ...] = ()
+    seed: int = 0
+    variance: str = "none"
+    copies: int = 1
+    nodes: int = 1
+    drift: str = ""
+    weight: float = 1.0
+    repeat: int = 0
+
+    @property
+    def id(self) -> str:
+        """A readable name, unique within a suite and the same for the same seed."""
+        what = ",".join(map(str, self.schedule)) or self.kind
+        drift = f"~{self.drift}" if self.drift else ""
+        kind = f"~{self.kind}" if self.kind == "timing" else ""
+        repeat = f"~{self.repeat}" if self.repeat else ""
+        return f"{self.sut}+{self.chain}~{self.workflow}~{what}{drift}{kind}~s{self.seed}{repeat}"
+
+    @property
+    def fault(self) -> str:
+        """The fault class that the trial is counted under; empty for a clean one."""
+        return self.schedule[0].fault if self.schedule else ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The trial as JSON, readable by `from_json`."""
+        data = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        strikes = [{"fault": s.fault, "form": s.form, "point": str(s.point)} for s in self.schedule]
+        return {"id": self.id, **data, "schedule": strikes}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Trial:
+        """The trial that `to_json` wrote. ValueError or KeyError where it is not one."""
+        strikes = tuple(Strike(s["fault"], s["form"], Point.parse(s["point"])) for s in data["schedule"])
+        fields = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
+        return cls(**{**fields, "schedule": strikes})
