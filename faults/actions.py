@@ -70,7 +70,7 @@ class Refuse:
     Witness: the socket was closed by us, and the listener was down for the whole time.
     """
 
-    seconds: float = 0.3
+    seconds: float = 0.15
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,10 @@ from kintsugi.faults.points import Site
 __all__ = ["FAULT"]
 
 
+ATTEMPTS_MAX = 6
+"""As many as any workflow's policy allows."""
+
+
 def _unapplied(site: Site) -> bool:
     return site.point.kind == "tool" and site.point.phase == "before"
 
@@ -27,6 +31,6 @@ FAULT = FaultClass(
         Form("not_applied", _unapplied, (Hold(),)),
         Form("applied", _applied, (Hold(),)),
         Form("twice", _unapplied, (Hold(times=2),)),
-        Form("beyond_budget", _unapplied, (Hold(times=4),), may_halt=True),
+        Form("beyond_budget", _unapplied, (Hold(times=ATTEMPTS_MAX),), may_halt=True),
     ),
 )

@@ -8,12 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from types import GeneratorType
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from jinja2 import StrictUndefined, TemplateSyntaxError, UndefinedError, meta, nodes
-from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
+from jinja2.exceptions import SecurityError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-__all__ = ["ExpressionError", "evaluate", "fields_in", "is_expression", "names_in", "resolve"]
+if TYPE_CHECKING:
+    from jinja2.environment import TemplateExpression
+
+__all__ = ["ExpressionError", "Json", "evaluate", "fields_in", "is_expression", "names_in", "resolve"]
+
+
+Json: TypeAlias = Any
+"""A value that JSON can hold. The exact recursive type would have to be narrowed at every access."""
 
 
 class ExpressionError(ValueError):
@@ -21,7 +30,7 @@ class ExpressionError(ValueError):
 
 
 class _Environment(ImmutableSandboxedEnvironment):
-    def getattr(self, obj: Any, attribute: str) -> Any:
+    def getattr(self, obj: Json, attribute: str) -> Json:
         if isinstance(obj, Mapping):
             return obj[attribute] if attribute in obj else self.undefined(obj=obj, name=attribute)
         return super().getattr(obj, attribute)
@@ -37,7 +46,7 @@ def is_expression(value: object) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def _compile(source: str) -> Any:
+def _compile(source: str) -> TemplateExpression:
     try:
         return _ENVIRONMENT.compile_expression(source, undefined_to_none=False)
     except TemplateSyntaxError as error:
@@ -45,7 +54,9 @@ def _compile(source: str) -> Any:
 
 
 def _parse(source: str) -> nodes.Template:
-    _compile(source)  # Refuses what is a template but no expression, and unknown filters, which parsing lets pass.
+    _compile(
+        source
+    )  # Refuses unknown filters, and what is a template but no expression; parsing lets both pass.
     return _ENVIRONMENT.parse("{{" + source + "}}")
 
 
@@ -59,16 +70,21 @@ def _fields(source: str) -> frozenset[tuple[str, str | None]]:
     tree = _parse(source)
     owned: set[int] = set()
     found: set[tuple[str, str | None]] = set()
-    for node in tree.find_all((nodes.Getattr, nodes.Getitem)):
-        field = node.attr if isinstance(node, nodes.Getattr) else getattr(node.arg, "value", None)
-        if isinstance(node.node, nodes.Name) and isinstance(field, str):
-            owned.add(id(node.node))
-            found.add((node.node.name, field))
+    for node in tree.find_all(nodes.Expr):
+        if isinstance(node, nodes.Getattr):
+            field, owner = node.attr, node.node
+        elif isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Const):
+            field, owner = node.arg.value, node.node
+        else:
+            continue
+        if isinstance(owner, nodes.Name) and isinstance(field, str):
+            owned.add(id(owner))
+            found.add((owner.name, field))
     whole = {(name.name, None) for name in tree.find_all(nodes.Name) if id(name) not in owned}
     return frozenset(found | whole)
 
 
-def evaluate(expression: str, names: Mapping[str, Any]) -> Any:
+def evaluate(expression: str, names: Mapping[str, Any]) -> Json:
     """The value of ``"= …"`` where each free name is looked up in `names`.
 
     Raises ExpressionError where a name or a field is missing, or the operation is not possible.
@@ -76,8 +92,10 @@ def evaluate(expression: str, names: Mapping[str, Any]) -> Any:
     source = expression[1:]
     try:
         value = _compile(source)(**names)
+        # Filters are lazy, and an empty generator would count as true.
+        value = list(value) if isinstance(value, GeneratorType) else value
         if isinstance(value, StrictUndefined):
-            value._fail_with_undefined_error()
+            bool(value)  # Raises, and names what is missing.
     except (UndefinedError, SecurityError, TypeError, ValueError, ArithmeticError, LookupError) as error:
         if isinstance(error, ExpressionError):
             raise
@@ -85,7 +103,7 @@ def evaluate(expression: str, names: Mapping[str, Any]) -> Any:
     return value
 
 
-def resolve(template: Any, names: Mapping[str, Any]) -> Any:
+def resolve(template: Json, names: Mapping[str, Any]) -> Json:
     """A copy of a nested value in which every expression is replaced by its value."""
     if isinstance(template, str):
         return evaluate(template, names) if is_expression(template) else template
@@ -96,7 +114,7 @@ def resolve(template: Any, names: Mapping[str, Any]) -> Any:
     return template
 
 
-def names_in(template: Any) -> frozenset[str]:
+def names_in(template: Json) -> frozenset[str]:
     """The free names of every expression in a nested value."""
     if isinstance(template, str):
         return _names(template[1:]) if is_expression(template) else frozenset()
@@ -107,8 +125,8 @@ def names_in(template: Any) -> frozenset[str]:
     return frozenset()
 
 
-def fields_in(template: Any) -> frozenset[tuple[str, str | None]]:
-    """The (name, field) of every ``name.field`` in a nested value; the field is None where the whole name is used."""
+def fields_in(template: Json) -> frozenset[tuple[str, str | None]]:
+    """The (name, field) of each ``name.field`` in a value; the field of a name used whole is None."""
     if isinstance(template, str):
         return _fields(template[1:]) if is_expression(template) else frozenset()
     if isinstance(template, Mapping):

@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 FREE_TEXT = "~="
-"""A script value that starts with this is an expression whose text differs at each ask, as a model's prose does."""
+"""A script value that starts with this is an expression whose text differs at each ask, as a model's does."""
 
 
 class _Strict(BaseModel):
@@ -46,8 +46,9 @@ class Does(_Strict):
     """What a tool does to the world's records.
 
     ``get`` one record by `id`, ``list`` the records for which `where` (over ``record`` and ``args``) holds,
-    ``create`` a record with `id` (over ``args`` and ``n``, the count of records made so), ``update`` the record `id`.
-    `set` gives the fields that are written, `returns` the result of a write (over ``args``, ``id``, ``record``).
+    ``create`` a record with `id` (over ``args`` and ``n``, the count of records made so), ``update`` the
+    record `id`. `set` gives the fields that are written, `returns` the result of a write; both are over
+    ``args``, ``n``, ``id`` and ``record``.
     """
 
     op: Literal["get", "list", "create", "update"]
@@ -72,7 +73,7 @@ class Tool(_Strict):
     description: str = Field(min_length=1)
     effect: Literal["read", "write"]
     idempotency: Literal["key", "lookup", "none"] = "none"
-    """How the API treats a repeat: honours an Idempotency-Key, lets the effect be found by a client reference, or neither."""
+    """How the API treats a repeat: honours an Idempotency-Key, can be searched by reference, or neither."""
     approval: Literal["never", "always"] | Threshold = "never"
     if_match: bool = False
     """Whether the write is refused (412) where If-Match names an older version of the record it updates."""
@@ -97,7 +98,9 @@ class Tool(_Strict):
 
     def public(self) -> dict[str, Any]:
         """What a SUT may know of the tool."""
-        shown = self.model_dump(include={"description", "parameters", "result", "effect", "idempotency", "if_match"})
+        shown = self.model_dump(
+            include={"description", "parameters", "result", "effect", "idempotency", "if_match"}
+        )
         approval = self.approval if isinstance(self.approval, str) else self.approval.model_dump()
         return {**shown, "approval": approval}
 
@@ -140,7 +143,7 @@ class Step(_Strict):
     fresh: list[str] = []
     """Read steps whose records must be unchanged when this write happens; read again after a wait.
 
-    Where the tool takes If-Match, the first of them reads the record that is written, and its version goes along.
+    Where the tool takes If-Match, the first of them reads the record that is written; its version goes along.
     """
     on_stale: Literal["refresh", "flag"] = "refresh"
     """What follows where a fresh read has changed: decide again on the new values, or stop for a person."""
@@ -151,11 +154,19 @@ class Step(_Strict):
         if sum(kinds) != 1:
             raise ValueError("a step has exactly one of 'tool', 'ask' and 'sleep_seconds'")
         kind = ("tool", "ask", "sleep_seconds")[kinds.index(True)]
-        for key, owner in {"args": "tool", "for_each": "tool", "fresh": "tool", "inputs": "ask", "output": "ask"}.items():
+        for key, owner in {
+            "args": "tool",
+            "for_each": "tool",
+            "fresh": "tool",
+            "inputs": "ask",
+            "output": "ask",
+        }.items():
             if getattr(self, key) and owner != kind:
                 raise ValueError(f"{key!r} goes with {owner!r} only, and this step has {kind!r}")
         if self.ask is not None and not (self.inputs and self.output):
-            raise ValueError("an 'ask' needs 'inputs', what the model is shown, and 'output', the schema of its answer")
+            raise ValueError(
+                "an 'ask' needs 'inputs', what the model is shown, and 'output', the schema of its answer"
+            )
         if self.on_stale == "flag" and not self.fresh:
             raise ValueError("'on_stale' needs 'fresh', the reads that may turn out stale")
         for key in ("when", "for_each"):
@@ -167,10 +178,10 @@ class Step(_Strict):
 class Policy(_Strict):
     """Budgets, time-outs (real seconds, never scaled) and what a rejected approval means."""
 
-    tool_timeout_seconds: float = Field(default=2.0, gt=0)
+    tool_timeout_seconds: float = Field(default=1.5, gt=0)
     model_timeout_seconds: float = Field(default=5.0, gt=0)
-    attempts: int = Field(default=4, ge=1)
-    backoff_base_seconds: float = Field(default=0.05, gt=0)
+    attempts: int = Field(default=6, ge=1)
+    backoff_base_seconds: float = Field(default=0.1, gt=0)
     backoff_cap_seconds: float = Field(default=2.0, gt=0)
     malformed_attempts: int = Field(default=4, ge=1)
     model_calls_max: int = Field(default=40, ge=1)
@@ -190,7 +201,7 @@ class Effect(_Strict):
 class Drift(_Strict):
     """What may change in the world while the workflow waits at `step`, and the effects that are then correct.
 
-    With the outcome ``flag`` the run stops for a person, who ends it: `effects` are then what was done before.
+    With the outcome ``flag`` the run stops for a person, who ends it: `effects` are what was done before.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
@@ -208,7 +219,7 @@ class Truth(_Strict):
 
     effects: list[Effect] = Field(min_length=1)
     rejected: dict[str, list[str]] = {}
-    """For each step that needs approval: the steps whose effects are all there is when it is rejected or expires."""
+    """For each step that needs approval: the steps whose effects remain when it is rejected or expires."""
 
 
 class WorkflowFile(_Strict):
@@ -226,7 +237,9 @@ class WorkflowFile(_Strict):
 class Workflow:
     """A golden workflow: its file's parts, and the tools it uses. `name` is ``class/name``."""
 
-    def __init__(self, name: str, file: WorkflowFile, tools: Mapping[str, Tool], path: Path | None = None) -> None:
+    def __init__(
+        self, name: str, file: WorkflowFile, tools: Mapping[str, Tool], path: Path | None = None
+    ) -> None:
         self.name = name
         self.workflow_class = name.split("/", maxsplit=1)[0]
         self.path = path
@@ -259,7 +272,7 @@ class Workflow:
     @cached_property
     def free_arguments(self) -> dict[str, frozenset[str]]:
         """For each tool step, the arguments that carry the model's prose and so have no literal truth."""
-        prose = {
+        prose: set[tuple[str, str | None]] = {
             (step, field)
             for step, fields in self.script.items()
             for field, value in fields.items()

@@ -1,7 +1,7 @@
 """Walks a plan: which step is next, given what is known so far. Pure, and the same for everyone.
 
 The optimized chain walks a plan over the results it recorded, the scripted model walks it over the values
-in a transcript, and the harness walks it over the reference trajectory. A plan is the JSON that a SUT is given.
+in a transcript, and the harness walks it over the reference trajectory. A plan is JSON.
 
 A step is one of
     ``{"id", "tool", "args", …}``      a tool call
@@ -13,11 +13,13 @@ and may carry ``when`` (an expression: skipped if false), ``for_each`` (tool ste
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kintsugi.golden_workflows.expressions import evaluate, names_in, resolve
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 __all__ = ["Instance", "Results", "bindings", "dependents", "next_instance", "step_named", "step_names_used"]
 
@@ -88,7 +90,9 @@ def _instance(step: Mapping[str, Any], item: int, names: Mapping[str, Any]) -> I
 
 def step_names_used(step: Mapping[str, Any]) -> frozenset[str]:
     """The step ids (and ``item``, ``index``) that a step's expressions mention."""
-    return names_in([step.get(key) for key in ("args", "inputs", "output", "when", "for_each") if key in step])
+    return names_in(
+        [step.get(key) for key in ("args", "inputs", "output", "when", "for_each") if key in step]
+    )
 
 
 def dependents(plan: Mapping[str, Any], changed: str) -> list[str]:

@@ -31,8 +31,8 @@ def nearest(name: str, known: Iterable[str]) -> str:
 def validation_problem(error: ValidationError, form: type[BaseModel], data: object = None) -> str:
     """The first problem of a pydantic error as ``key: what was found, what is allowed``.
 
-    A misspelt key goes first, because it explains the key that is missing. With `data`, the parsed file, the entries
-    of a list are named by their own ``id`` or ``name``.
+    A misspelt key goes first, because it explains the key that is missing. With `data`, the parsed file, the
+    entries of a list are named by their own ``id`` or ``name``.
     """
     errors = error.errors()
     first = next((each for each in errors if each["type"] == "extra_forbidden"), errors[0])
@@ -60,7 +60,9 @@ def _place(location: Sequence[int | str], data: object) -> str:
             data = data[part]
         else:
             data = None
-        own = data.get("id", data.get("name")) if isinstance(part, int) and isinstance(data, Mapping) else None
+        own = (
+            data.get("id", data.get("name")) if isinstance(part, int) and isinstance(data, Mapping) else None
+        )
         if isinstance(part, int) and not isinstance(own, str):
             place += f"[{part}]"
         else:
@@ -69,7 +71,7 @@ def _place(location: Sequence[int | str], data: object) -> str:
 
 
 def _fields_at(form: type[BaseModel], location: Sequence[int | str]) -> list[str]:
-    """The field names of the model that stands at a location of a parsed file; empty where that is no model."""
+    """The field names of the model at a location of a parsed file; empty where that is no model."""
     current: Any = form
     for part in location:
         if isinstance(current, type) and issubclass(current, BaseModel):

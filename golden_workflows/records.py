@@ -1,21 +1,24 @@
-"""What a tool does to the world's records: pure, deterministic, and without any notion of HTTP or of faults."""
+"""What a tool does to the world's records: pure, and without any notion of HTTP or of faults."""
 
 from __future__ import annotations
 
 import copy
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kintsugi.golden_workflows.expressions import ExpressionError, evaluate, is_expression, resolve
-from kintsugi.golden_workflows.spec import Tool
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from kintsugi.golden_workflows.forms import Tool
 
 __all__ = ["Answer", "Records", "Unservable"]
 
 
-class Unservable(ValueError):
+class Unservable(ValueError):  # noqa: N818 - what became of a call, named as such
     """The records don't allow the call: its HTTP status (404, 409 or 422) and a message for the caller."""
 
     def __init__(self, status: int, message: str) -> None:
@@ -68,7 +71,11 @@ class Records:
             key = self._key(does.id, {"args": arguments})
             if key not in records:
                 raise Unservable(404, f"{does.collection} has no {key!r}")
-            return Answer({"id": key, **copy.deepcopy(records[key])}, self._tag(does.collection, [key]), f"{does.collection}/{key}")
+            return Answer(
+                {"id": key, **copy.deepcopy(records[key])},
+                self._tag(does.collection, [key]),
+                f"{does.collection}/{key}",
+            )
         keys = [key for key in sorted(records) if self._holds(does.where, key, records[key], arguments)]
         found = [{"id": key, **copy.deepcopy(records[key])} for key in keys]
         return Answer({"items": found}, self._tag(does.collection, keys), does.collection)
@@ -82,19 +89,23 @@ class Records:
     def write(self, tool: Tool, arguments: Mapping[str, Any]) -> Answer:
         """Apply a write and return its result. Raises Unservable, having changed nothing."""
         does = tool.does
-        records = self.collections.setdefault(does.collection, {})
         n = self.created.get(does.collection, 0) + 1
         key = self._key(does.id, {"args": arguments, "n": n})
-        if does.op == "update" and key not in records:
+        record = self.collections.get(does.collection, {}).get(key)
+        if does.op == "update" and record is None:
             raise Unservable(404, f"{does.collection} has no {key!r}")
-        names = {"args": arguments, "n": n, "id": key, "record": records.get(key, {})}
-        values = resolve(does.set, names)
+        if does.op == "create" and record is not None:
+            raise Unservable(409, f"{does.collection} has {key!r} already")
+        names = {"args": arguments, "n": n, "id": key, "record": record or {}}
+        try:
+            written = {**(record or {}), **copy.deepcopy(resolve(does.set, names))}
+            result = copy.deepcopy(resolve(does.returns, {**names, "record": written}))
+        except ExpressionError as error:
+            raise Unservable(422, str(error)) from error
         if does.op == "create":
             self.created[does.collection] = n
-            records[key] = {}
-        records[key].update(copy.deepcopy(values))
+        self.collections.setdefault(does.collection, {})[key] = written
         self.versions[(does.collection, key)] = self.versions.get((does.collection, key), 0) + 1
-        result = resolve(does.returns, {**names, "record": records[key]})
         return Answer(result, self._tag(does.collection, [key]), f"{does.collection}/{key}")
 
     def _tag(self, collection: str, keys: list[str]) -> str:
@@ -105,7 +116,10 @@ class Records:
 
     @staticmethod
     def _key(expression: str, names: Mapping[str, Any]) -> str:
-        return str(evaluate(expression, names)) if is_expression(expression) else expression
+        try:
+            return str(evaluate(expression, names)) if is_expression(expression) else expression
+        except ExpressionError as error:
+            raise Unservable(422, str(error)) from error
 
     @staticmethod
     def _holds(expression: str, key: str, record: Mapping[str, Any], arguments: Mapping[str, Any]) -> bool:

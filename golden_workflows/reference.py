@@ -1,118 +1,251 @@
-"""The reference trajectory of a workflow: its plan, walked once over its own records with the script's answers.
+"""Proves that plan and truth, written down independently, agree: walks the plan, and compares every effect.
 
-It names the boundaries that a correct run crosses, before any SUT has run, and proves that plan and truth, which
-are written down independently, agree.
+It also proves that no workflow asks the impossible: a correct run notices what drifts before it acts on it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+import json
+from typing import TYPE_CHECKING, Any
 
-from kintsugi.golden_workflows.expressions import ExpressionError, evaluate
-from kintsugi.golden_workflows.plan import Results, next_instance
-from kintsugi.golden_workflows.records import Records, Unservable
-from kintsugi.golden_workflows.spec import FREE_TEXT, Effect, FileProblem, Workflow
+from kintsugi.golden_workflows.checks.tool import schema_form_problem
+from kintsugi.golden_workflows.forms import Drift, Effect, Tool, Workflow
+from kintsugi.golden_workflows.problems import FileProblem
+from kintsugi.golden_workflows.walk import Call, Visit, script_reply, trajectory, walk
+from kintsugi.runtime.rules import canonical, schema_problem
 
-__all__ = ["Call", "script_reply", "trajectory", "check_truth"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
 
-STEPS_MAX = 200
+__all__ = ["Call", "check_truth", "script_reply", "trajectory", "truth_problem"]
 
-
-@dataclass(frozen=True)
-class Call:
-    """One boundary of a correct run: a tool call, a question to the model, or a timer, at a step and item."""
-
-    step: str
-    item: int
-    kind: str
-    tool: str
-    arguments: Mapping[str, Any]
-    needs_approval: bool = False
-
-
-def script_reply(script: Mapping[str, Any], inputs: Mapping[str, Any], prose: str = "") -> dict[str, Any]:
-    """The scripted model's answer to a step's inputs; `prose` varies the wording of its free text.
-
-    Raises ExpressionError where an input that the answer rests on is missing.
-    """
-    reply: dict[str, Any] = {}
-    for field, value in script.items():
-        if isinstance(value, str) and value.startswith(FREE_TEXT):
-            reply[field] = f"{evaluate(value.removeprefix('~'), inputs)}{prose}"
-        elif isinstance(value, str) and value.startswith("="):
-            reply[field] = evaluate(value, inputs)
-        else:
-            reply[field] = value
-    return reply
-
-
-def trajectory(workflow: Workflow, drift: str | None = None) -> list[Call]:
-    """The calls of a correct run, in order, for the seed records or for a drift that came before everything.
-
-    Raises FileProblem where the plan can't be walked to its end.
-    """
-    from kintsugi.runtime.rules import approval_needed  # noqa: PLC0415 - rules load jsonschema; a plan alone needs none
-
-    records = Records.seeded(workflow.world)
-    if drift is not None:
-        records.change(workflow.drifts[drift].record, workflow.drifts[drift].set)
-    results: Results = {}
-    calls: list[Call] = []
-    for _ in range(STEPS_MAX):
-        step = "the plan"
-        try:
-            due = next_instance(workflow.plan, results)
-            if due is None:
-                return calls
-            step = due.step
-            value: Any = {}
-            if due.kind == "tool":
-                tool = workflow.tools[due.tool]
-                act = records.write if tool.effect == "write" else records.read
-                value = act(tool, due.values).result
-                needs = tool.effect == "write" and approval_needed(tool.public(), due.values)
-                calls.append(Call(due.step, due.item, "tool", due.tool, due.values, needs))
-            elif due.kind == "model":
-                value = script_reply(workflow.script[due.step], due.values["inputs"])
-                calls.append(Call(due.step, due.item, "model", "", due.values["inputs"]))
-            else:
-                calls.append(Call(due.step, due.item, "sleep", "", due.values))
-        except (ExpressionError, Unservable) as error:
-            raise FileProblem(f"{workflow.name}: plan.{step}: {error}") from error
-        results.setdefault(due.step, {})[due.item] = value
-    raise FileProblem(f"{workflow.name}: plan: it does not end within {STEPS_MAX} steps; is a loop too long?")
+PROSE = " To put it in other words, the same holds."
+"""What a second walk adds to the model's free text, to see where it gets to."""
 
 
 def check_truth(workflow: Workflow) -> None:
-    """Prove that the plan's own walk has exactly the effects that the truth lists, for the seed and each drift.
+    """Prove that the plan's own walk has exactly the effects that the truth lists, for the seed and drifts.
 
     Raises FileProblem naming the first difference.
     """
-    for drift in [None, *workflow.drifts]:
-        name = f"drift.{drift}.effects" if drift else "truth.effects"
-        truth = workflow.drifts[drift].effects if drift else workflow.truth.effects
-        if drift and workflow.drifts[drift].outcome == "flag":
-            continue
-        walked = [
-            Effect(step=call.step, tool=call.tool, args=_literal(workflow, call))
-            for call in trajectory(workflow, drift)
-            if call.kind == "tool" and workflow.tools[call.tool].effect == "write"
-        ]
-        for position, (expected, got) in enumerate(zip(truth, walked, strict=False)):
-            if expected != got:
-                raise FileProblem(
-                    f"{workflow.name}: {name}[{position}]: the truth says {expected.step} {expected.args}, "
-                    f"the plan leads to {got.step} {got.args}"
-                )
-        if len(truth) != len(walked):
-            raise FileProblem(f"{workflow.name}: {name}: {len(truth)} effects, but the plan leads to {len(walked)}")
-    needing = {call.step for call in trajectory(workflow) if call.needs_approval}
-    for step in needing - set(workflow.truth.rejected):
-        raise FileProblem(f"{workflow.name}: truth.rejected.{step}: missing; say which effects remain if it is rejected")
+    problem = truth_problem(workflow)
+    if problem:
+        raise FileProblem(f"{workflow.path or workflow.name}: {problem}")
+
+
+def truth_problem(workflow: Workflow) -> str:
+    """The first difference between plan and truth as one line; empty where they agree.
+
+    Raises FileProblem where the plan can't be walked to its end.
+    """
+    return next(_problems(workflow), "")
+
+
+def _problems(workflow: Workflow) -> Iterator[str]:
+    seed = list(walk(workflow))
+    yield from _sound(workflow, seed)
+    yield from _prose(workflow, seed)
+    yield from _compare("truth.effects", workflow.truth.effects, _effects(workflow, seed))
+    drifted = {name: list(walk(workflow, name)) for name in workflow.drifts}
+    for name, visits in drifted.items():
+        yield from (f"{problem} (under drift {name!r})" for problem in _sound(workflow, visits))
+        yield from (
+            f"drift.{name}.{problem}" for problem in _drift(workflow, workflow.drifts[name], seed, visits)
+        )
+    yield from _rejected(workflow, [seed, *drifted.values()])
+
+
+def _effects(workflow: Workflow, visits: Sequence[Visit]) -> list[Effect]:
+    """The literal effects of a walk: its writes, free text left out."""
+    return [
+        Effect(step=call.step, tool=call.tool, args=_literal(workflow, call))
+        for call in (visit.call for visit in visits)
+        if _is_write(workflow, call)
+    ]
 
 
 def _literal(workflow: Workflow, call: Call) -> dict[str, Any]:
     free = workflow.free_arguments[call.step]
     return {name: value for name, value in call.arguments.items() if name not in free}
+
+
+def _is_write(workflow: Workflow, call: Call) -> bool:
+    return call.kind == "tool" and workflow.tools[call.tool].effect == "write"
+
+
+# --- a walk by itself ---------------------------------------------------------------------------------------
+
+
+def _sound(workflow: Workflow, visits: Sequence[Visit]) -> Iterator[str]:
+    """Every call, result and answer keeps its schema, and nothing is asked for that no runtime could do."""
+    for visit in visits:
+        call = visit.call
+        try:
+            json.dumps([call.arguments, visit.value, visit.output], allow_nan=False)
+        except (TypeError, ValueError):
+            yield f"plan.{call.step}: a value has no form in JSON; does an expression lack '| list'?"
+            continue
+        if call.kind == "model":
+            form = schema_form_problem(visit.output, "output")
+            if form:
+                yield f"plan.{call.step}.{form}"
+            elif problem := schema_problem(visit.value, visit.output):
+                yield f"script.{call.step}: the answer breaks the step's output at {problem}"
+        elif call.kind == "tool":
+            yield from (
+                f"plan.{call.step}{problem}" for problem in _sound_call(workflow.tools[call.tool], visit)
+            )
+    yield from _repeats(workflow, visits)
+
+
+def _sound_call(tool: Tool, visit: Visit) -> Iterator[str]:
+    item = f" (item {visit.call.item})" if visit.call.item else ""
+    if problem := schema_problem(visit.call.arguments, tool.parameters):
+        yield f".args: they break the schema of {tool.name} at {problem}{item}"
+    if problem := schema_problem(visit.value, tool.result):
+        yield f": the result of {tool.name}, from {visit.record}, breaks its schema at {problem}"
+    if visit.outdated:
+        yield f".fresh: {visit.outdated!r} is changed by the plan's own writes, so it is always stale"
+    if visit.unmatched:
+        yield f".fresh: the first is no read of {visit.record}, which is written, so If-Match never holds"
+
+
+def _repeats(workflow: Workflow, visits: Sequence[Visit]) -> Iterator[str]:
+    done: set[str] = set()
+    for visit in visits:
+        call = visit.call
+        if _is_write(workflow, call):
+            same = canonical([call.tool, _literal(workflow, call)])
+            if same in done:
+                yield f"plan.{call.step}: item {call.item} repeats an earlier write; runtimes refuse that"
+            done.add(same)
+
+
+def _prose(workflow: Workflow, seed: Sequence[Visit]) -> Iterator[str]:
+    """The model's wording reaches free arguments only, and decides nothing."""
+    for visit, other in zip(seed, walk(workflow, prose=PROSE), strict=False):
+        call, varied = visit.call, other.call
+        if (call.step, call.item) != (varied.step, varied.item):
+            yield f"plan.{call.step}: whether it is done depends on the model's free text"
+            return
+        if call.kind != "tool":
+            continue
+        for name, value in _literal(workflow, call).items():
+            if varied.arguments.get(name) != value:
+                yield (
+                    f"plan.{call.step}.args.{name}: rests on the model's free text by a detour, so it has "
+                    "no literal truth; take it from the model's field itself"
+                )
+
+
+# --- against the truth --------------------------------------------------------------------------------------
+
+
+def _compare(key: str, truth: Sequence[Effect], walked: Sequence[Effect]) -> Iterator[str]:
+    for position, (expected, got) in enumerate(zip(truth, walked, strict=False)):
+        if expected.step != got.step:
+            yield f"{key}[{position}].step: the truth says {expected.step!r}, the plan leads to {got.step!r}"
+            return
+        for name, value in got.args.items():
+            if canonical(expected.args.get(name)) != canonical(value):
+                said = expected.args.get(name)
+                leads = f"the plan leads {got.step!r} to {value!r}"
+                yield f"{key}[{position}].args.{name}: the truth says {said!r}, {leads}"
+    if len(truth) != len(walked):
+        longer, what = (
+            (walked, "is missing") if len(walked) > len(truth) else (truth, "is not done by the plan")
+        )
+        odd = longer[min(len(truth), len(walked))]
+        counts = f"{len(truth)} effects, the plan leads to {len(walked)}"
+        yield f"{key}: {counts}; {odd.step!r} with {odd.args} {what}"
+
+
+def _drift(
+    workflow: Workflow, drift: Drift, seed: Sequence[Visit], drifted: Sequence[Visit]
+) -> Iterator[str]:
+    wait = next((at for at, visit in enumerate(seed) if _waits_at(visit.call, drift.step)), None)
+    if wait is None:
+        yield f"step: {drift.step!r} does not wait in a run on the seed records"
+        return
+    readers = _readers(drift, seed[:wait]) | _readers(drift, drifted[:wait])
+    if not readers:
+        yield f"record: {drift.record} is not read before {drift.step!r}, so nothing could turn stale"
+        return
+    before, after = _effects(workflow, seed[:wait]), _effects(workflow, seed[wait:])
+    refreshed = _effects(workflow, drifted)
+    if refreshed[: len(before)] != before:
+        yield f"step: a write before {drift.step!r} rests on {drift.record}, and can't be undone afterwards"
+        return
+    same = _common(after, refreshed[len(before) :])
+    if same == len(after) == len(refreshed) - len(before):
+        yield "set: the correct effects stay the same, so acting on the old values would pass"
+        return
+    noticed = next(
+        (
+            at
+            for at, effect in enumerate(after[: same + 1])
+            if readers & set(workflow.steps[effect.step].fresh)
+        ),
+        None,
+    )
+    if noticed is None:
+        yield (
+            f"step: no write between {drift.step!r} and the first effect that changes lists "
+            f"{' or '.join(map(repr, sorted(readers)))} in 'fresh', so no runtime would notice"
+        )
+        return
+    notices = workflow.steps[after[noticed].step]
+    if notices.on_stale != drift.outcome:
+        says = f"step {notices.id!r}, which notices it, says on_stale = {notices.on_stale!r}"
+        yield f"outcome: is {drift.outcome!r}, and {says}"
+    expected = refreshed if drift.outcome == "refresh" else before + after[:noticed]
+    yield from _compare("effects", drift.effects, expected)
+
+
+def _waits_at(call: Call, step: str) -> bool:
+    return call.step == step and (call.needs_approval or call.kind == "sleep")
+
+
+def _readers(drift: Drift, visits: Sequence[Visit]) -> set[str]:
+    """The steps that read the record that drifts, by itself or in a list."""
+    collection, _, key = drift.record.partition("/")
+    found = {visit.call.step for visit in visits if visit.record == drift.record}
+    for visit in visits:
+        if visit.record == collection and any(item["id"] == key for item in visit.value["items"]):
+            found.add(visit.call.step)
+    return found
+
+
+def _common(left: Sequence[Effect], right: Sequence[Effect]) -> int:
+    """How many effects two lists begin with in common."""
+    return next(
+        (at for at, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right))
+    )
+
+
+def _rejected(workflow: Workflow, walks: Sequence[Sequence[Visit]]) -> Iterator[str]:
+    """For each step that needs an approval, the truth says which effects remain when it is rejected."""
+    remain: dict[str, list[str]] = {}
+    for visits in walks:
+        first: dict[str, int] = {}
+        for at, visit in enumerate(visits):
+            if not visit.call.needs_approval:
+                continue
+            step = visit.call.step
+            if step in first or visit.call.item > 0:
+                # A rejection of a later item would leave a part of the loop; the truth has no words for that.
+                yield f"plan.{step}: item {visit.call.item} needs an approval; in a loop only the first may"
+                return
+            first[step] = at
+            remain.setdefault(
+                step, list(dict.fromkeys(effect.step for effect in _effects(workflow, visits[:at])))
+            )
+    told = workflow.truth.rejected
+    for step, kept in remain.items():
+        if step not in told:
+            yield f"truth.rejected.{step}: this key is missing; by then the plan has done {kept}"
+        elif set(kept) != set(told[step]):
+            yield f"truth.rejected.{step}: the truth says {told[step]}, the plan has done {kept} by then"
+    for step in told:
+        if step not in remain:
+            yield f"truth.rejected.{step}: the step never needs an approval; leave it out"

@@ -98,6 +98,7 @@ class Incoming:
             delivered = await self.send(status, body, headers)
             if delivered and status < 500 and status != 429:
                 self.run.delivered[crossing.kind, crossing.step, crossing.item] += 1
+                self.nemesis.timer_begins(crossing)
             await self.nemesis.at(crossing, "after")
         finally:
             if kill_follows:

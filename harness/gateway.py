@@ -58,6 +58,7 @@ async def serve_model(incoming: Incoming) -> None:
         finish_reason=reply.finish_reason,
         right=_right(wanted, right),
         damaged=corruption is not None,
+        as_scripted=reply == right,
         **usage,
     )
     delivered = await incoming.answer(crossing, 200, _body(crossing, request, reply, usage))

@@ -152,6 +152,9 @@ class Human:
             decision["result"] = found[-1]["result"] if found else None
         if question["kind"] == "budget":
             self._nemesis.mend()
+        drift = self._session.workflow.drifts.get(self._session.trial.drift)
+        if question["kind"] == "stale" and drift is not None and drift.outcome == "flag":
+            decision["decision"] = "stop"
         question["decision"] = decision
         question["open"] = False
         self._decided(run, question)

@@ -15,10 +15,13 @@ from typing import Any, Literal
 from kintsugi.faults import FAULTS
 from kintsugi.faults.actions import Action, Answer, Corrupt, Cut, Decide, Drift, Hold, Kill, Outage, Refuse
 from kintsugi.faults.points import Point
-from kintsugi.harness.session import Generation, Run, Session
+from kintsugi.harness.session import TIME_SCALE, Generation, Run, Session
 from kintsugi.scenarios.trial import Strike
 
 __all__ = ["Crossing", "Directive", "Nemesis"]
+
+PARKED = 0.4
+"""The part of a timer after which the SUT is taken to be parked on it."""
 
 
 @dataclass
@@ -71,6 +74,7 @@ class _Armed:
         self.done = 0
         self.witnessed = False
         self.lapsed = False
+        self.decided = False
 
     def matches(self, point: Point, *, any_step: bool = False) -> bool:
         """Whether a point is the one to strike, or a repeat of it while strikes are left."""
@@ -226,8 +230,8 @@ class Nemesis:
         for armed in self._armed:
             if armed.strike.point.kind == "human" and (armed.strike.point.step, armed.strike.point.item) == (step, item):
                 for action in armed.actions:
-                    if isinstance(action, Decide) and not armed.lapsed:
-                        armed.lapsed = True
+                    if isinstance(action, Decide) and not armed.decided:
+                        armed.decided = True
                         if armed.actions[0] is action:
                             self._inject(armed)
                         return action, lambda evidence, armed=armed: self._witness(armed, evidence)  # type: ignore[misc]
@@ -240,7 +244,20 @@ class Nemesis:
                 armed.lapsed = True
         self._outage_until = 0.0 if self._outage_until is not None else None
 
-    @property
-    def all_struck(self) -> bool:
-        """Whether every strike of the schedule has been injected."""
-        return all(armed.done for armed in self._armed)
+    def timer_begins(self, crossing: Crossing) -> None:
+        """Where a timer with an armed fault begins with this answer, strike it once the SUT is parked on it.
+
+        A timer crosses no boundary; it is known to run from the answer of the boundary before it.
+        """
+        for armed in self._armed:
+            point = armed.strike.point
+            if point.kind != "timer" or armed.done or armed.decided:
+                continue
+            if (crossing.kind, crossing.step, crossing.item) == self._session.before_timer.get(point.step):
+                armed.decided = True
+                self._session.spawn(self._strike_timer(point, crossing.run))
+
+    async def _strike_timer(self, point: Point, run: Run) -> None:
+        seconds = self._session.workflow.steps[point.step].sleep_seconds or 0.0
+        await asyncio.sleep(seconds * TIME_SCALE * PARKED)
+        await self.strike(point, run)

@@ -95,6 +95,8 @@ class Usage:
     tool_calls: int = 0
     tool_usd: float = 0.0
     cpu_seconds: float = 0.0
+    cached_prompt_tokens: int = 0
+    """Those of the prompt tokens that the provider charged as cached."""
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kintsugi.golden_workflows.records import Records
+from kintsugi.golden_workflows.reference import trajectory
 from kintsugi.golden_workflows.spec import Workflow
 from kintsugi.harness.adapters import Adapter
 from kintsugi.harness.history import History
@@ -27,6 +28,21 @@ TIME_SCALE = 1 / 36_000
 """Wall seconds per second of workflow time: an hour of waiting for a person takes a tenth of a second."""
 
 SECONDS_PER_HOUR = 3600 * TIME_SCALE
+
+
+def boundaries_before_timers(workflow: Workflow, chain: str) -> dict[str, tuple[str, str, int]]:
+    """For each timer step: the (kind, step, item) whose answer a run waits on it after.
+
+    A naive chain's model asks for the wait; in an optimized chain it follows the plan's call before it.
+    """
+    found: dict[str, tuple[str, str, int]] = {}
+    before = ("submit", "start", 0)
+    for call in trajectory(workflow):
+        if call.kind == "sleep":
+            found[call.step] = ("model", call.step, 0) if chain == "naive" else before
+        else:
+            before = (call.kind, call.step, call.item)
+    return found
 
 
 @dataclass
@@ -92,6 +108,7 @@ class Session:
         self.workers, self.clients = workers, clients
         self.history, self.folder = history, folder
         self.identifier = Identifier(workflow)
+        self.before_timer = boundaries_before_timers(workflow, trial.chain)
         self.runs = {f"r{n}": Run(f"r{n}", Records.seeded(workflow.world)) for n in range(trial.copies)}
         self.generations: dict[str, Generation] = {}
         self.urls: Mapping[str, str] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,9 @@ from kintsugi.golden_workflows.spec import Workflow
 from kintsugi.harness.adapters import Adapter
 from kintsugi.harness.crossing import Doors, Incoming
 from kintsugi.harness.gateway import serve_model
-from kintsugi.harness.history import Event, History
+from kintsugi.harness.history import Event, History, Unwritable
 from kintsugi.harness.human import Human
-from kintsugi.harness.processes import Launcher
+from kintsugi.harness.processes import Launcher, LauncherGone
 from kintsugi.harness.session import TIME_SCALE, Generation, Session
 from kintsugi.harness.world import serve_tools
 from kintsugi.scenarios.trial import Trial
@@ -55,6 +56,10 @@ async def run_trial(
     session = Session(trial, workflow, crew.adapter, crew.workers, crew.clients, history, folder)
     try:
         await _Stage(session).play(deadline_seconds)
+    except (Unwritable, LauncherGone):
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever breaks a trial is the harness's error, and is recorded as one
+        history.add("runner", "broken", error="".join(traceback.format_exception(error))[-4000:])
     finally:
         history.close()
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)

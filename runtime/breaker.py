@@ -1,4 +1,4 @@
-"""Backpressure: a circuit breaker and a bound on concurrency for each service, shared by all runs of a worker.
+"""Backpressure: a circuit breaker and a bound on concurrency for each service, for all runs of a worker.
 
 While a service is down its callers wait in line without using up their attempts, and one at a time finds out
 whether it is back; a hundred workflows meet an outage with one request at a time, not with a storm.
@@ -100,7 +100,7 @@ class Breaker:
 
     @asynccontextmanager
     async def slot(self, service: str, limit: int) -> AsyncIterator[Slot]:
-        """Wait in line until the service may be called, with at most `limit` calls of it under way at once."""
+        """Wait in line until the service may be called, with at most `limit` of its calls under way."""
         line = self._lines.setdefault(service, _Line(self._time_source))
         probe = await line.enter(limit)
         slot = Slot()
@@ -116,7 +116,7 @@ class Breaker:
 
 
 class _Line:
-    """First come, first served; a probe that failed goes to the back, so that all share the cost of probing."""
+    """First come, first served; a probe that failed goes to the back, so that all share in the probing."""
 
     def __init__(self, time_source: Callable[[], float]) -> None:
         self.queue: deque[tuple[asyncio.Future[bool], int]] = deque()

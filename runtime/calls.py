@@ -1,16 +1,17 @@
 """What is known of one durable call, folded from its journal events, and what is to be done next. Pure.
 
-A live call and one that is replayed after a crash go through the same fold, event by event, so that they can't
-come to different conclusions. The events of a call, by kind:
+A live call and one that is replayed after a crash go through the same fold, event by event, so that they
+can't come to different conclusions. The events of a call, by kind:
 
     ``intent``   a write is about to be sent: ``digest`` and the call itself
-    ``failed``   an attempt came to nothing: ``act`` (send, look, ask), ``outcome`` (refused, unknown, rejected),
-                 ``problem``, ``in_doubt`` (an effect may have happened), ``not_before`` (when to go on)
+    ``failed``   an attempt came to nothing: ``act`` (send, look, ask), ``outcome`` (refused, unknown,
+                 rejected), ``problem``, ``in_doubt`` (an effect may have happened), ``not_before``
     ``absent``   the effect was looked for by its client reference, and is not there
     ``asked``    a person was asked: ``request_id``, ``question``
     ``decided``  the person's decision on the last question
     ``result``   the end of a tool call: ``digest``, ``reply``
     ``reply``    the end of a model call: ``digest``, ``message``
+    ``timer``, ``time``  the end of a timer (``until``) or of a look at the clock (``unix_seconds``)
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from kintsugi.runtime.policy import Policy
     from kintsugi.runtime.store import Event
 
-__all__ = ["MODEL_CALLS", "Call", "advance", "asks_made", "next_for_model", "next_for_tool"]
+__all__ = ["MODEL_CALLS", "Call", "advance", "asks_made", "next_for_model", "next_for_tool", "reopened"]
 
 Json = Mapping[str, Any]
 
@@ -38,7 +39,7 @@ class Call:
     """One durable call as far as its events tell; times are Unix seconds of the run's clock."""
 
     digest: str = ""
-    """Of the request, so that a replay which asks for something else is noticed; empty while nothing is known."""
+    """Of the request, so that a replay that asks for something else is noticed; empty if nothing is known."""
     in_doubt: bool = False
     """Whether an attempt was begun that may have had its effect."""
     sends_failed: int = 0
@@ -69,17 +70,17 @@ def advance(call: Call, event: Event) -> Call:
     call = replace(call, began=True, digest=data.get("digest", call.digest))
     match event.kind:
         case "intent":
-            return replace(call, in_doubt=True)
+            call = replace(call, in_doubt=True)
         case "failed":
-            return _after_failure(call, event)
+            call = _after_failure(call, event)
         case "absent":
-            return replace(call, in_doubt=False, looks_failed=0)
+            call = replace(call, in_doubt=False, looks_failed=0)
         case "asked":
-            return replace(call, question=data, questions=call.questions + 1)
+            call = replace(call, question=data, questions=call.questions + 1)
         case "decided":
-            return _after_decision(call, data)
+            call = _after_decision(call, data)
         case "result" | "reply" | "timer" | "time":
-            return replace(call, end=data, question=None)
+            call = replace(call, end=data, question=None)
     return call
 
 
@@ -107,6 +108,13 @@ def _after_decision(call: Call, data: Json) -> Call:
         return call
     in_doubt = call.in_doubt and data["decision"] != "not_happened"
     return replace(call, in_doubt=in_doubt, sends_failed=0, looks_failed=0, rejected=0, not_before=0.0)
+
+
+def reopened(call: Call) -> Call:
+    """The call in a run that had failed and is tried again: a person's word to stop no longer holds."""
+    if call.decision is None or call.decision["decision"] != "stop":
+        return call
+    return replace(call, decision=None, sends_failed=0, looks_failed=0, rejected=0, not_before=0.0)
 
 
 def next_for_tool(

@@ -1,23 +1,22 @@
 """A run while a worker carries it: what is known of it, what it waits for, and its right to act.
 
-Its memory is a fold over its journal: `record` makes an event durable and only then folds it in, and a run that
-is taken up again starts from the fold of what it finds.
+Its memory is a fold over its journal: `record` makes an event durable and only then folds it in, and a run
+that is taken up again starts from the fold of what it finds.
 """
 
 from __future__ import annotations
 
 import asyncio
-import sys
+import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kintsugi.runtime.boundary import Boundary
-from kintsugi.runtime.calls import Call, advance, asks_made
+from kintsugi.runtime.calls import Call, advance, asks_made, reopened
 from kintsugi.runtime.clock import RunClock
-from kintsugi.runtime.journal import Claim, Fenced
+from kintsugi.runtime.journal import Fenced
 from kintsugi.runtime.leases import LEASE_SECONDS
 from kintsugi.runtime.policy import Policy
 from kintsugi.runtime.protocol import Decision, Question, ToolCall, ToolReply, WorkflowFailed
@@ -26,18 +25,23 @@ from kintsugi.runtime.services import Services, Unanswered
 from kintsugi.runtime.store import Event, JournalUnavailable, Run, Signal
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+
     from kintsugi.runtime.breaker import Breaker, Slot
+    from kintsugi.runtime.journal import Claim
 
 __all__ = ["Carried", "Means", "NonDeterminism"]
 
+LOG = logging.getLogger(__name__)
 PATIENCE = Budget(attempts=1, base_seconds=0.05, cap_seconds=1.0)
 """The waits of what is tried until it works: the journal, the person's inbox, the report of the end."""
+CANCELLED = "cancelled by an operator"
 GLANCE_SECONDS = 10.0
 """The longest wait without a look at the clock, which goes on while the machine is suspended."""
 
 
 class NonDeterminism(Exception):  # noqa: N818 - what happened to the run, named as such
-    """A replay asked for something else under a name that is already in the journal: the chain has changed."""
+    """A replay asked for something else under a name that is in the journal already."""
 
 
 class Appends(Protocol):
@@ -107,9 +111,14 @@ class Carried:
                 await self.means.journal.append(self._claim, list(events), end=end)
             except JournalUnavailable as error:
                 failures += 1
-                print(f"run {self.run_id}: {error}", file=sys.stderr)
+                LOG.warning("run %s: %s", self.run_id, error)
                 await asyncio.sleep(backoff_seconds(PATIENCE, failures, None, self.means.draw()))
                 continue
+            except Fenced:
+                # Nothing else of this run may go on here either.
+                self._stopped = "another worker has taken the run over"
+                self._ring()
+                raise
             self._confirmed_at = started
             for event in events:
                 self._fold(event)
@@ -129,8 +138,8 @@ class Carried:
         known = self.calls.get(name, Call())
         if known.digest not in {"", digest}:
             raise NonDeterminism(
-                f"{name!r} is in the journal of run {self.run_id} with another request: the chain that replays it"
-                " is not the chain that wrote it, or does not depend on recorded values alone"
+                f"{name!r} is in the journal of run {self.run_id} with another request: the chain has changed"
+                " since, or does not depend on recorded values alone"
             )
         return known
 
@@ -139,6 +148,7 @@ class Carried:
             self.ending = event.data
         elif event.kind == "reopened":
             self.ending = None
+            self.calls = {name: reopened(call) for name, call in self.calls.items()}
         elif event.name:
             self.calls[event.name] = advance(self.calls.get(event.name, Call()), event)
             self.asks = asks_made(self.asks, event)
@@ -170,8 +180,9 @@ class Carried:
                 self._paused = signal.kind == "pause"
             case "retry":
                 self._nudges += 1
+                self._stopped = "" if self._stopped == CANCELLED else self._stopped
             case "cancel":
-                self._stopped = self._stopped or "cancelled by an operator"
+                self._stopped = self._stopped or CANCELLED
         self._ring()
 
     def _ring(self) -> None:
@@ -179,7 +190,7 @@ class Carried:
         bell.set()
 
     async def wait(self, ready: Callable[[], bool], until: float | None = None) -> None:
-        """Return when `ready`, or at `until` (Unix seconds). Raises WorkflowFailed once the run is stopped."""
+        """Return when `ready`, or at `until` (Unix seconds). Raises WorkflowFailed if the run is stopped."""
         while not ready():
             self._raise_if_stopped()
             left = GLANCE_SECONDS if until is None else min(until - self.clock.now(), GLANCE_SECONDS)

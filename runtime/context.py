@@ -22,8 +22,8 @@ __all__ = ["MinimalContext"]
 class MinimalContext:
     """What a chain is given. Every method returns at once what the journal has under its name.
 
-    Beside what the protocol says, each raises NonDeterminism where the name was recorded with another request,
-    WorkflowFailed once an operator has cancelled the run, and Fenced once another worker has it.
+    Beside what the protocol says, each raises NonDeterminism where the name was recorded with another
+    request, WorkflowFailed once an operator has cancelled the run, and Fenced once another worker has it.
     """
 
     def __init__(self, run: Carried) -> None:

@@ -1,7 +1,8 @@
 """A worker's way to the store: group commit through one writer thread, and reads from the event loop.
 
-Everything that the loop has queued while one transaction was being synced goes into the next, so that a hundred
-workflows share an fsync. A future is resolved only after the commit it rode on: what is acknowledged is durable.
+Everything that the loop has queued while one transaction was being synced goes into the next, so that a
+hundred workflows share an fsync. A future is resolved only after the commit it rode on: what is acknowledged
+is durable.
 """
 
 from __future__ import annotations
@@ -14,8 +15,18 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from kintsugi.runtime.store import Event, JournalUnavailable, Run, Signal
-from kintsugi.runtime.store import append_rows, connect, read_events, read_run, read_signals, transaction
+from kintsugi.runtime.store import (
+    Event,
+    JournalUnavailable,
+    Run,
+    Signal,
+    append_rows,
+    connect,
+    read_events,
+    read_run,
+    read_signals,
+    transaction,
+)
 
 if TYPE_CHECKING:
     import os

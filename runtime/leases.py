@@ -1,8 +1,9 @@
-"""Who is alive: a heartbeat and a locked file for each worker, and the take-over of what the dead leave behind.
+"""Who is alive: a heartbeat and a locked file for each worker, and the take-over of what the dead leave.
 
-A process that is gone has let go of its file's lock, which is seen at once. One that is only paused, or cut off,
-still holds it, and loses its runs when its beat has stood still for the length of a lease. No clocks are compared:
-each watcher counts the time for which it has itself seen no beat, so a clock that jumps convicts nobody.
+A process that is gone has let go of its file's lock, which is seen at once. One that is only paused, or cut
+off, still holds it, and loses its runs when its beat has stood still for the length of a lease. No clocks are
+compared: each watcher counts the time for which it has itself seen no beat, so a clock that jumps convicts
+nobody.
 """
 
 from __future__ import annotations
@@ -24,16 +25,27 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable, Iterable
 
-__all__ = ["HEARTBEAT_SECONDS", "LEASE_SECONDS", "UNCARRIED", "Lease", "Watch", "claim", "declare_dead", "lock_path"]
+__all__ = [
+    "HEARTBEAT_SECONDS",
+    "LEASE_SECONDS",
+    "UNCARRIED",
+    "Lease",
+    "Watch",
+    "claim",
+    "declare_dead",
+    "lock_path",
+    "release",
+]
 
 LEASE_SECONDS = 2.0
 HEARTBEAT_SECONDS = 0.5
 
 
 class Lease:
-    """This process's own presence: one incarnation of a worker.
+    """The presence of the process itself: one incarnation of a worker.
 
-    The file's lock is taken before the row exists, so a row without a locked file means a process that is gone.
+    The file's lock is taken before the row exists, so a row without a locked file means that the process is
+    gone.
     """
 
     def __init__(self, state_dir: str | os.PathLike[str], worker_id: str) -> None:
@@ -143,6 +155,11 @@ WHERE NOT ended AND (owner IS NULL OR owner NOT IN (SELECT incarnation FROM work
 """The runs that no living worker carries."""
 
 
+def release(connection: sqlite3.Connection, run_id: str, owner: str) -> None:
+    """Give a run back, for any worker to claim."""
+    connection.execute("UPDATE runs SET owner = NULL WHERE run_id = ? AND owner = ?", (run_id, owner))
+
+
 def claim(connection: sqlite3.Connection, run_ids: Iterable[str], owner: str) -> list[Claim]:
     """Take the runs of `run_ids` that no living worker carries; whoever carried them before is fenced off.
 
@@ -156,7 +173,9 @@ def claim(connection: sqlite3.Connection, run_ids: Iterable[str], owner: str) ->
         if run_id not in wanted:
             continue
         taken = Claim(run_id, owner, epoch + 1)
-        connection.execute("UPDATE runs SET owner = ?, epoch = ? WHERE run_id = ?", (owner, taken.epoch, run_id))
+        connection.execute(
+            "UPDATE runs SET owner = ?, epoch = ? WHERE run_id = ?", (owner, taken.epoch, run_id)
+        )
         data = {"worker": owner, "epoch": taken.epoch}
         append_rows(connection, run_id, [Event("claimed", "", data, RunClock(Moment(*born)).now())])
         claims.append(taken)

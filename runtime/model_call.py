@@ -43,7 +43,9 @@ async def durable_model(run: Carried, name: str, request: ModelRequest) -> Mappi
             case "stop":
                 raise WorkflowFailed(f"{request.step}: a person stopped the run; {known.problem}")
             case "halt_budget":
-                spent = "malformed_attempts" if known.rejected >= run.policy.malformed_attempts else "attempts"
+                spent = (
+                    "malformed_attempts" if known.rejected >= run.policy.malformed_attempts else "attempts"
+                )
                 await _halt(run, name, digest, request, known, spent)
             case "halt_model_calls":
                 await _halt(run, name, digest, request, known, MODEL_CALLS)
@@ -82,9 +84,7 @@ async def _ask(run: Carried, name: str, digest: str, request: ModelRequest, know
         await run.record(reply)
 
 
-async def _halt(
-    run: Carried, name: str, digest: str, request: ModelRequest, known: Call, spent: str
-) -> None:
+async def _halt(run: Carried, name: str, digest: str, request: ModelRequest, known: Call, spent: str) -> None:
     question = Question(
         kind="budget",
         step=request.step,

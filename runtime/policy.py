@@ -55,9 +55,9 @@ def _allowed(key: str, value: object) -> str:
     """What a key may be, in words, where `value` is something else; empty where it is fine."""
     if key == "repeat_writes":
         return "" if value in REPEAT_WRITES else " or ".join(REPEAT_WRITES)
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    number = value if isinstance(value, (int, float)) and not isinstance(value, bool) else -1
     if isinstance(getattr(Policy, key), int):
-        return "" if number and isinstance(value, int) and value >= 1 else "a whole number from 1"
+        return "" if isinstance(number, int) and number >= 1 else "a whole number from 1"
     if key.startswith("backoff"):
-        return "" if number and value >= 0 else "a number from 0"
-    return "" if number and value > 0 else "a number above 0"
+        return "" if number >= 0 else "a number from 0"
+    return "" if number > 0 else "a number above 0"

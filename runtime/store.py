@@ -59,8 +59,8 @@ CREATE TABLE events (
     data TEXT NOT NULL,
     PRIMARY KEY (run_id, seq)
 );
-CREATE TRIGGER events_are_kept BEFORE DELETE ON events BEGIN SELECT RAISE(ABORT, 'events are append-only'); END;
-CREATE TRIGGER events_stand BEFORE UPDATE ON events BEGIN SELECT RAISE(ABORT, 'events are append-only'); END;
+CREATE TRIGGER no_delete BEFORE DELETE ON events BEGIN SELECT RAISE(ABORT, 'events are append-only'); END;
+CREATE TRIGGER no_update BEFORE UPDATE ON events BEGIN SELECT RAISE(ABORT, 'events are append-only'); END;
 CREATE TABLE signals (
     signal_id INTEGER PRIMARY KEY AUTOINCREMENT,
     run_id TEXT NOT NULL,
@@ -83,7 +83,7 @@ class JournalUnavailable(OSError):  # noqa: N818 - the state it tells of, named 
 
 @dataclass(frozen=True)
 class Event:
-    """One line of a run's journal. `at` is Unix seconds, `seq` counts from 1 (0 while it is not yet written)."""
+    """One line of a run's journal. `at` is Unix seconds, `seq` counts from 1 (0 before it is written)."""
 
     kind: str
     name: str
@@ -241,11 +241,14 @@ def read_events(connection: sqlite3.Connection, run_id: str) -> list[Event]:
 
 def read_signals(connection: sqlite3.Connection, *, run_id: str = "", after: int = 0) -> list[Signal]:
     """The signals with ids above `after`, of one run or (empty) of all, in the order of their arrival."""
-    chosen = "run_id = ? AND signal_id > ?" if run_id else "? = '' AND signal_id > ?"
+    columns = "SELECT signal_id, run_id, kind, request_id, data FROM signals"
     with _unavailable("the journal can't be read"):
-        rows = connection.execute(
-            "SELECT signal_id, run_id, kind, request_id, data FROM signals"  # noqa: S608 - one of the two above
-            f" WHERE {chosen} ORDER BY signal_id",
-            (run_id, after),
-        ).fetchall()
+        if run_id:
+            rows = connection.execute(
+                columns + " WHERE run_id = ? AND signal_id > ? ORDER BY signal_id", (run_id, after)
+            ).fetchall()
+        else:
+            rows = connection.execute(
+                columns + " WHERE signal_id > ? ORDER BY signal_id", (after,)
+            ).fetchall()
     return [Signal(number, run, kind, request, json.loads(data)) for number, run, kind, request, data in rows]

@@ -1,7 +1,7 @@
 """A durable tool call: propose, validate, check policy, record the intent, execute, record the result.
 
-After a crash it goes on from its events, and what may have happened is settled the way the tool allows: repeated
-with its key, looked for by its client reference, or put to a person.
+After a crash it goes on from its events, and what may have happened is settled the way the tool allows:
+repeated with its key, looked for by its client reference, or put to a person.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ async def durable_tool(run: Carried, name: str, call: ToolCall, step: str, item:
     if not known.began:
         refused = run.boundary.check(call, run.clock.now())
         if refused is not None:
-            await run.record(run.event("result", name, digest=digest, reply=asdict(refused)))
+            await run.record(run.event("result", name, digest=digest, step=step, reply=asdict(refused)))
             return refused
     going = _ToolCall(run, name, call, step, item, digest)
     while (known := run.calls.get(name, Call())).end is None:
@@ -76,7 +76,9 @@ class _ToolCall:
             case "answer":
                 await self._take_answer(known)
             case "stop":
-                raise WorkflowFailed(f"{self._step}: a person stopped the run; {known.problem or 'no reason'}")
+                raise WorkflowFailed(
+                    f"{self._step}: a person stopped the run; {known.problem or 'no reason'}"
+                )
             case "halt_in_doubt":
                 await self._halt("in_doubt", known)
             case "halt_budget":
@@ -112,7 +114,9 @@ class _ToolCall:
             run.policy.budget, known.sends_failed + 1, outcome.retry_after_seconds, run.means.draw()
         )
         reply = outcome.reply
-        await run.record(self._failure("send", outcome.kind, reply.error, reply.status, wait, in_doubt=in_doubt))
+        await run.record(
+            self._failure("send", outcome.kind, reply.error, reply.status, wait, in_doubt=in_doubt)
+        )
 
     async def _attempt(self, known: Call, *, write: bool) -> Outcome:
         run, keyed = self._run, self._spec.get("idempotency") == "key"
@@ -169,7 +173,7 @@ class _ToolCall:
             await run.record(run.event("absent", self._name, digest=self._digest))
 
     async def _withdraw(self, known: Call, refused: str) -> None:
-        """The call may no longer be sent. Had an earlier attempt its effect? If that is open, a person knows."""
+        """The call may no longer be sent; if an earlier attempt may have had an effect, a person is asked."""
         if known.in_doubt:
             await self._halt("in_doubt", replace(known, problem=refused))
             return
@@ -213,7 +217,9 @@ class _ToolCall:
     # --- events -------------------------------------------------------------------------------------------
 
     def _result(self, reply: ToolReply) -> Event:
-        return self._run.event("result", self._name, digest=self._digest, step=self._step, reply=asdict(reply))
+        return self._run.event(
+            "result", self._name, digest=self._digest, step=self._step, reply=asdict(reply)
+        )
 
     def _failure(
         self, act: str, outcome: str, problem: str, status: int, wait_seconds: float, *, in_doubt: bool

@@ -55,6 +55,8 @@ class Suite(_Strict):
     faults: list[FaultShare] = []
     timing: Timing | None = None
     deadline_seconds: float = Field(default=90.0, gt=0)
+    storm_calls_max: float = Field(default=5.0, gt=0)
+    """How many calls a workflow may make to a failing tool during its outage."""
 
     def wants(self, workflow: str) -> bool:
         """Whether a workflow belongs to the suite."""

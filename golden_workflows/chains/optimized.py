@@ -138,7 +138,9 @@ class _Chain:
                 if self.versions[name, item] != before:
                     changed.append(name)
         if changed and step.get("on_stale") == "flag":
-            question = Question(kind="stale", step=step["id"], summary="records changed", evidence={"changed": changed})
+            question = Question(
+                kind="stale", step=step["id"], summary="records changed", evidence={"changed": changed}
+            )
             decision = await self.ctx.ask_human(self.name(f"stale {step['id']}"), question)
             self.waits += 1
             if decision.decision == "stop":
@@ -168,7 +170,11 @@ class _Chain:
         """Whether a refused write can be put right: a newer version is read, an expired approval asked for again."""
         if reply.status == 412:
             return await self.refresh(step, force=True)
-        if reply.by == "policy" and arguments_digest(arguments) in self.approvals and self.calls[due.step] < 3:
+        if (
+            reply.by == "policy"
+            and arguments_digest(arguments) in self.approvals
+            and self.calls[due.step] < 3
+        ):
             del self.approvals[arguments_digest(arguments)]
             return True
         return False

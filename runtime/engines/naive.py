@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from kintsugi.runtime.protocol import Decision, ModelRequest, PolicyStop, Question, ToolCall, ToolReply, WorkflowFailed
-from kintsugi.runtime.rules import Budget, Rejected, accept_reply, backoff_seconds, jitter, repair_messages
+from kintsugi.runtime.rules import Budget, Rejected, accept_reply, backoff_seconds, repair_messages
 from kintsugi.runtime.services import Endpoints, Services, Unanswered
 
 __all__ = ["ScriptContext", "decide", "provision", "status", "submit", "work"]
@@ -114,7 +114,7 @@ class ScriptContext:
         return await attempt()
 
     async def _back_off(self, failures: int, retry_after_seconds: float | None) -> None:
-        await asyncio.sleep(backoff_seconds(self._budget, failures, retry_after_seconds, jitter()))
+        await asyncio.sleep(backoff_seconds(self._budget, failures, retry_after_seconds, 1.0))
 
 
 def provision(state_dir: str) -> None:

@@ -1,0 +1,130 @@
+"""What is wrong with a tool, as far as its own entry shows: pure, the first problem as one line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError
+
+from kintsugi.golden_workflows.expressions import ExpressionError, Json, fields_in, is_expression
+from kintsugi.golden_workflows.forms import Threshold, Tool
+from kintsugi.golden_workflows.problems import nearest
+
+__all__ = ["schema_form_problem", "tool_problem"]
+
+_EFFECT_OF = {"get": "read", "list": "read", "create": "write", "update": "write"}
+
+_KEYS_OF = {
+    "get": ("id",),
+    "list": ("where",),
+    "create": ("id", "set", "returns"),
+    "update": ("id", "set", "returns"),
+}
+"""What each kind of deed may say beside `op` and `collection`."""
+
+_NAMES_IN = {
+    "id": ("args", "n"),
+    "where": ("args", "record"),
+    "set": ("args", "n", "id", "record"),
+    "returns": ("args", "n", "id", "record"),
+}
+"""The names that the expressions of each key may use."""
+
+
+def tool_problem(tool: Tool, service: str) -> str:
+    """The first problem of a tool as ``key: what was found, what is allowed``; empty where there is none."""
+    return next(_problems(tool, service), "")
+
+
+def schema_form_problem(schema: Mapping[str, Any], key: str) -> str:
+    """Why a value is no JSON schema; empty where it is one."""
+    try:
+        Draft202012Validator.check_schema(schema)
+    except SchemaError as error:
+        place = ".".join([key, *map(str, error.absolute_path)])
+        return f"{place}: not a JSON schema: {error.message}"
+    return ""
+
+
+def _problems(tool: Tool, service: str) -> Iterator[str]:
+    where = f"tools.{tool.name}"
+    if not tool.name.startswith(f"{service}."):
+        yield f"{where}.name: every tool of service {service!r} must be called '{service}.…'"
+    for key in ("parameters", "result"):
+        problem = schema_form_problem(getattr(tool, key), key)
+        if problem:
+            yield f"{where}.{problem}"
+    yield from (f"{where}.{problem}" for problem in _parameters(tool))
+    if tool.effect == "read":
+        for rule, default in {"idempotency": "none", "approval": "never", "if_match": False}.items():
+            if getattr(tool, rule) != default:
+                yield f"{where}.{rule}: {getattr(tool, rule)!r} goes with a write, and this is a read"
+    yield from (f"{where}.{problem}" for problem in _deed(tool))
+
+
+def _parameters(tool: Tool) -> Iterator[str]:
+    schema = tool.parameters
+    properties = schema.get("properties")
+    if schema.get("type") != "object" or not isinstance(properties, Mapping):
+        yield "parameters: must be an object with 'properties': type = \"object\", properties = {…}"
+        return
+    if schema.get("additionalProperties") is not False:
+        yield "parameters: must say additionalProperties = false, so that an invented argument is refused"
+    for name in schema.get("required", []):
+        if name not in properties:
+            yield f"parameters.required: {name!r} is no property{nearest(name, properties)}"
+    if isinstance(tool.approval, Threshold):
+        name = tool.approval.parameter
+        if name not in properties:
+            yield f"approval.parameter: the tool has no argument {name!r}{nearest(name, properties)}"
+        elif properties[name].get("type") not in ("integer", "number"):
+            yield f"approval.parameter: {name!r} is no number, so it can't be above {tool.approval.above:g}"
+
+
+def _deed(tool: Tool) -> Iterator[str]:
+    does = tool.does
+    if _EFFECT_OF[does.op] != tool.effect:
+        fitting = " or ".join(repr(op) for op, effect in _EFFECT_OF.items() if effect == tool.effect)
+        yield f"does.op: {does.op!r} is no {tool.effect}; allowed for one: {fitting}"
+    if tool.if_match and does.op != "update":
+        yield f"if_match: only an 'update' has a version to match, and this tool does {does.op!r}"
+    allowed = _KEYS_OF[does.op]
+    for key in sorted(does.model_fields_set - {"op", "collection"}):
+        if key not in allowed:
+            yield f"does.{key}: does not go with {does.op!r}; allowed: {', '.join(allowed)}"
+    if "id" in allowed and not does.id:
+        yield f"does.id: this key is missing; {does.op!r} needs the id of its record"
+    for key in allowed:
+        yield from (f"does.{key}: {problem}" for problem in _expressions(tool, key, getattr(does, key)))
+    if tool.effect == "write":
+        yield from _written(tool)
+
+
+def _written(tool: Tool) -> Iterator[str]:
+    does = tool.does
+    if does.op == "create" and ("n", None) not in fields_in(does.id):
+        # Else a repeat would meet the first record, whatever the tool says of repeats.
+        yield "does.id: the id of a new record must use 'n', so that a repeat makes a second one"
+    for name in tool.result.get("required", []):
+        if name not in does.returns:
+            hint = nearest(name, does.returns)
+            yield f"does.returns: {name!r} is required by 'result' and missing{hint}"
+
+
+def _expressions(tool: Tool, key: str, value: Json) -> Iterator[str]:
+    if key == "where" and not is_expression(value):
+        yield "must be an expression, a string that starts with '='"
+        return
+    try:
+        used = fields_in(value)
+    except ExpressionError as error:
+        yield str(error)
+        return
+    parameters = tool.parameters["properties"]
+    for name, field in sorted(used, key=str):
+        if name not in _NAMES_IN[key]:
+            yield f"an expression names {name!r}{nearest(name, _NAMES_IN[key])}"
+        elif name == "args" and field is not None and field not in parameters:
+            yield f"the tool has no argument {field!r}{nearest(field, parameters)}"

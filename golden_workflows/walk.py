@@ -1,0 +1,164 @@
+"""Walks a workflow's plan over its own records, with the script's answers: what a correct run does.
+
+It names the boundaries that a correct run crosses, before any SUT has run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from kintsugi.golden_workflows.expressions import ExpressionError, evaluate
+from kintsugi.golden_workflows.forms import FREE_TEXT, Tool, Workflow
+from kintsugi.golden_workflows.plan import Instance, Results, next_instance
+from kintsugi.golden_workflows.problems import FileProblem
+from kintsugi.golden_workflows.records import Answer, Records, Unservable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+__all__ = ["Call", "Visit", "script_reply", "trajectory", "walk"]
+
+STEPS_MAX = 200
+
+
+@dataclass(frozen=True)
+class Call:
+    """One boundary of a correct run: a tool call, a question to the model, or a timer, at a step and item."""
+
+    step: str
+    item: int
+    kind: str
+    tool: str
+    arguments: Mapping[str, Any]
+    needs_approval: bool = False
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A call with what came of it."""
+
+    call: Call
+    value: Any
+    """The tool's result or the model's answer; an empty object for a timer."""
+    output: Mapping[str, Any]
+    """The JSON schema that the answer must satisfy, its expressions resolved; empty but for a question."""
+    record: str
+    """``collection/id`` of what a tool read or wrote; the collection for a list; empty without a tool."""
+    outdated: str
+    """The first ``fresh`` read of this write that the run's own writes have outdated; empty if none."""
+    unmatched: bool
+    """Whether If-Match would be refused: the first ``fresh`` read is of another record than is written."""
+
+
+def script_reply(script: Mapping[str, Any], inputs: Mapping[str, Any], prose: str = "") -> dict[str, Any]:
+    """The scripted model's answer to a step's inputs; `prose` varies the wording of its free text.
+
+    Raises ExpressionError where an input that the answer rests on is missing.
+    """
+    reply: dict[str, Any] = {}
+    for field, value in script.items():
+        if isinstance(value, str) and value.startswith(FREE_TEXT):
+            reply[field] = f"{evaluate(value.removeprefix('~'), inputs)}{prose}"
+        elif isinstance(value, str) and value.startswith("="):
+            reply[field] = evaluate(value, inputs)
+        else:
+            reply[field] = value
+    return reply
+
+
+def trajectory(workflow: Workflow, drift: str | None = None) -> list[Call]:
+    """The calls of a correct run, in order, for the seed records or for a drift that came before everything.
+
+    Raises FileProblem where the plan can't be walked to its end.
+    """
+    return [visit.call for visit in walk(workflow, drift)]
+
+
+def walk(workflow: Workflow, drift: str | None = None, prose: str = "") -> Iterator[Visit]:
+    """The visits of a correct run, in order; `prose` is added to every free text of the model.
+
+    Raises FileProblem where the plan can't be walked to its end.
+    """
+    walker = _Walker(workflow, prose)
+    if drift is not None:
+        walker.records.change(workflow.drifts[drift].record, workflow.drifts[drift].set)
+    for _ in range(STEPS_MAX):
+        step = ""
+        try:
+            due = next_instance(workflow.plan, walker.results)
+            if due is None:
+                return
+            step = due.step
+            yield walker.do(due)
+        except (ExpressionError, Unservable) as error:
+            under = f" (under drift {drift!r})" if drift else ""
+            place = f"plan.{step}" if step else "plan"
+            raise FileProblem(f"{workflow.path or workflow.name}: {place}: {error}{under}") from error
+    long = f"it does not end within {STEPS_MAX} steps; is a loop too long?"
+    raise FileProblem(f"{workflow.path or workflow.name}: plan: {long}")
+
+
+class _Walker:
+    """What is known on the way: the records, each step's results, and what each read was when it was made."""
+
+    def __init__(self, workflow: Workflow, prose: str) -> None:
+        self.workflow = workflow
+        self.prose = prose
+        self.records = Records.seeded(workflow.world)
+        self.results: Results = {}
+        self.read: dict[tuple[str, int], tuple[Tool, Mapping[str, Any], Answer]] = {}
+
+    def do(self, due: Instance) -> Visit:
+        """Make one call and remember what came of it."""
+        does = {"tool": self._tool, "model": self._model, "sleep": self._sleep}
+        visit = does[due.kind](due)
+        self.results.setdefault(due.step, {})[due.item] = visit.value
+        return visit
+
+    def _tool(self, due: Instance) -> Visit:
+        # Imported late: the rules load jsonschema, which a worker that only walks a plan has no use for.
+        from kintsugi.runtime.rules import approval_needed
+
+        tool = self.workflow.tools[due.tool]
+        if tool.effect == "read":
+            answer = self.records.read(tool, due.values)
+            self.read[due.step, due.item] = (tool, due.values, answer)
+            call = Call(due.step, due.item, "tool", due.tool, due.values)
+            return Visit(call, answer.result, {}, answer.record, "", unmatched=False)
+        outdated = next(filter(None, map(self._moved, self.workflow.steps[due.step].fresh)), "")
+        unmatched = self._unmatched(due, tool)
+        answer = self.records.write(tool, due.values)
+        needs = approval_needed(tool.public(), due.values)
+        call = Call(due.step, due.item, "tool", due.tool, due.values, needs)
+        return Visit(call, answer.result, {}, answer.record, outdated, unmatched)
+
+    def _model(self, due: Instance) -> Visit:
+        inputs = due.values["inputs"]
+        reply = script_reply(self.workflow.script[due.step], inputs, self.prose)
+        return Visit(
+            Call(due.step, due.item, "model", "", inputs),
+            reply,
+            due.values["output"],
+            "",
+            "",
+            unmatched=False,
+        )
+
+    def _sleep(self, due: Instance) -> Visit:
+        return Visit(Call(due.step, due.item, "sleep", "", due.values), {}, {}, "", "", unmatched=False)
+
+    def _moved(self, step: str) -> str:
+        """The step's id, if the records it read have been changed since by this run; else empty."""
+        made = [known for (name, _), known in self.read.items() if name == step]
+        moved = any(
+            self.records.read(tool, arguments).version != answer.version for tool, arguments, answer in made
+        )
+        return step if moved else ""
+
+    def _unmatched(self, due: Instance, tool: Tool) -> bool:
+        fresh = self.workflow.steps[due.step].fresh
+        if not (tool.if_match and fresh):
+            return False
+        known = self.read.get((fresh[0], due.item)) or self.read.get((fresh[0], 0))
+        return known is None or known[2].version != self.records.current_tag(tool, due.values)

@@ -1,0 +1,145 @@
+"""The command ``kintsugi``. Each command imports what it needs when it is called, so that help is at once."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from kintsugi import __version__
+
+__all__ = ["main"]
+
+EXIT_USAGE = 2
+EXIT_HARNESS = 4
+EXIT_INTERRUPTED = 130
+
+
+class Problem(click.ClickException):
+    """Something is wrong with what was asked; one line, exit 2."""
+
+    exit_code = EXIT_USAGE
+
+    def show(self, file: Any = None) -> None:
+        """Print the line as it is."""
+        click.echo(f"kintsugi: {self.format_message()}", file=file or sys.stderr)
+
+
+def _fail(error: BaseException) -> NoReturn:
+    """Turn a known error into its one line."""
+    raise Problem(" ".join(str(error).split())) from error
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="kintsugi")
+def main() -> None:
+    """Measure whether AI workflow runtimes recover: break golden workflows for real, and score how they mend."""
+
+
+_MANY = {"multiple": True, "metavar": "NAME"}
+
+
+@main.command()
+@click.option("--suite", default="standard", show_default=True, help="A suite's name, or the path of a suite file.")
+@click.option("--sut", help="Only this SUT (repeatable).", **_MANY)  # type: ignore[arg-type]
+@click.option("--chain", help="Only this chain (repeatable).", **_MANY)  # type: ignore[arg-type]
+@click.option("--workflow", help="Only these workflows (repeatable, may hold *).", **_MANY)  # type: ignore[arg-type]
+@click.option("--fault", help="Only this fault class (repeatable).", **_MANY)  # type: ignore[arg-type]
+@click.option("--seed", default=7, show_default=True, help="Draws the plan, the wording and the model's mistakes.")
+@click.option("--jobs", type=click.IntRange(1, 256), help="Trials at once. [default: 8 for each core]")
+@click.option("--out", type=click.Path(path_type=Path), help="Results folder. [default: results/SUITE-sSEED-TIME]")
+@click.option("--resume", is_flag=True, help="Go on with the run that --out holds.")
+def run(**asked: Any) -> None:
+    """Run a suite and write its scorecard."""
+    from kintsugi.harness.commands.run import run_command  # noqa: PLC0415
+
+    sys.exit(_known_errors(run_command, **asked))
+
+
+@main.command(name="list")
+@click.argument("what", required=False, type=click.Choice(["suites", "suts", "chains", "workflows", "faults"]))
+def list_(what: str | None) -> None:
+    """List suites, SUTs, chains, workflows and fault classes."""
+    from kintsugi.harness.commands.show import list_command  # noqa: PLC0415
+
+    _known_errors(list_command, what)
+
+
+@main.command()
+@click.option("--suite", default="standard", show_default=True, help="A suite's name, or the path of a suite file.")
+@click.option("--seed", default=7, show_default=True)
+@click.option("--claim", type=float, help="Say how many trials it takes to claim this rate, for example 0.99.")
+@click.option("--trials", is_flag=True, help="Print the id of every trial.")
+def plan(suite: str, seed: int, claim: float | None, trials: bool) -> None:  # noqa: FBT001 - a flag of the command line
+    """Show what a suite would run, or how many trials a claim needs."""
+    from kintsugi.harness.commands.show import plan_command  # noqa: PLC0415
+
+    _known_errors(plan_command, suite, seed, claim, trials)
+
+
+@main.command()
+@click.argument("results", type=click.Path(path_type=Path))
+@click.option("--write", is_flag=True, help="Keep the new verdicts, and make the summary and the scorecard again.")
+def check(results: Path, write: bool) -> None:  # noqa: FBT001 - a flag of the command line
+    """Judge the stored histories of RESULTS again; exit 1 where a verdict differs from the one stored."""
+    from kintsugi.harness.commands.judge import check_command  # noqa: PLC0415
+
+    sys.exit(_known_errors(check_command, results, write))
+
+
+@main.command()
+@click.argument("results", type=click.Path(path_type=Path))
+def report(results: Path) -> None:
+    """Make the summary and the scorecard of RESULTS again from its stored verdicts."""
+    from kintsugi.harness.commands.judge import report_command  # noqa: PLC0415
+
+    _known_errors(report_command, results)
+
+
+@main.command()
+@click.argument("results", type=click.Path(path_type=Path))
+@click.option("--thresholds", type=click.Path(path_type=Path), help="A thresholds file. [default: the targets]")
+@click.option("--baseline", type=click.Path(path_type=Path), help="Results to compare with.")
+def gate(results: Path, thresholds: Path | None, baseline: Path | None) -> None:
+    """Hold RESULTS against thresholds: exit 0 pass, 1 fail, 3 inconclusive."""
+    from kintsugi.harness.commands.judge import gate_command  # noqa: PLC0415
+
+    sys.exit(_known_errors(gate_command, results, thresholds, baseline))
+
+
+@main.command()
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--trial", "trial_id", help="Which trial of a results folder: its id, or a part that only it has.")
+@click.option("--times", type=click.IntRange(1, 1000), default=1, show_default=True, help="How often to run it.")
+@click.option("--stored", is_flag=True, help="Tell the story of the stored history; run nothing.")
+def replay(source: Path, trial_id: str | None, times: int, stored: bool) -> None:  # noqa: FBT001 - a flag of the command line
+    """Run one trial again and tell its story. SOURCE is a results folder, or a trial in a JSON file."""
+    from kintsugi.harness.commands.replay import replay_command  # noqa: PLC0415
+
+    sys.exit(_known_errors(replay_command, source, trial_id, times, stored))
+
+
+@main.command()
+def doctor() -> None:
+    """Check that this machine can run Kintsugi, and say which optional parts are there."""
+    from kintsugi.harness.commands.doctor import doctor_command  # noqa: PLC0415
+
+    sys.exit(_known_errors(doctor_command))
+
+
+def _known_errors(command: Any, *arguments: Any, **named: Any) -> Any:
+    """Call a command; errors that a user can act on become one line, exit 2."""
+    from kintsugi.golden_workflows.spec import FileProblem  # noqa: PLC0415
+    from kintsugi.harness.history import Unwritable  # noqa: PLC0415
+    from kintsugi.harness.results import FolderProblem  # noqa: PLC0415
+
+    try:
+        return command(*arguments, **named)
+    except (FileProblem, FolderProblem, Unwritable) as error:
+        _fail(error)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

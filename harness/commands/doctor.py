@@ -1,0 +1,88 @@
+"""``kintsugi doctor``: whether this machine can run Kintsugi, and which optional parts are there."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import socket
+import sqlite3
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from kintsugi.golden_workflows.reference import check_truth
+from kintsugi.golden_workflows.spec import load_workflows
+
+__all__ = ["doctor_command"]
+
+OPTIONAL = {
+    "litellm": ("real models behind the gateway", "pip install 'kintsugi-bench[models]'"),
+    "toxiproxy": ("TCP faults", "pip install 'kintsugi-bench[toxiproxy]', and toxiproxy-server on PATH"),
+    "docker": ("nodes as containers", "pip install 'kintsugi-bench[docker]', and a Docker engine"),
+}
+
+
+def doctor_command() -> int:
+    """Print a line for each check; 0 if everything that is needed is there, else 1."""
+    needed: list[tuple[str, Callable[[], str]]] = [
+        ("Python 3.11 or newer", _python),
+        ("SQLite with WAL", _sqlite),
+        ("loopback ports", _ports),
+        ("fork and parent-death signal", _linux),
+        ("golden workflows agree with their truth", _workflows),
+    ]
+    good = True
+    for name, check in needed:
+        try:
+            click.echo(f"ok       {name}: {check()}")
+        except Exception as error:  # noqa: BLE001 - whatever a check meets is what it reports
+            good = False
+            click.echo(f"MISSING  {name}: {error}")
+    for module, (use, how) in OPTIONAL.items():
+        there = importlib.util.find_spec(module) is not None
+        click.echo(f"{'ok      ' if there else 'optional'} {module}, for {use}" + ("" if there else f": {how}"))
+    server = shutil.which("toxiproxy-server")
+    click.echo(f"{'ok      ' if server else 'optional'} toxiproxy-server{f': {server}' if server else ': not on PATH'}")
+    return 0 if good else 1
+
+
+def _python() -> str:
+    if sys.version_info < (3, 11):
+        raise RuntimeError(f"found {sys.version.split()[0]}")
+    return sys.version.split()[0]
+
+
+def _sqlite() -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        connection = sqlite3.connect(Path(folder, "check.db"))
+        (mode,) = connection.execute("pragma journal_mode=wal").fetchone()
+        connection.close()
+    if mode != "wal":
+        raise RuntimeError(f"journal mode is {mode}")
+    return sqlite3.sqlite_version
+
+
+def _ports() -> str:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        probe.bind(("127.0.0.1", 0))
+        return "free ones can be bound"
+
+
+def _linux() -> str:
+    import ctypes  # noqa: PLC0415 - only for this check
+
+    if not hasattr(os, "fork") or not hasattr(ctypes.CDLL(None), "prctl"):
+        raise RuntimeError("Kintsugi kills real processes and needs Linux")
+    return sys.platform
+
+
+def _workflows() -> str:
+    workflows = load_workflows()
+    for workflow in workflows.values():
+        check_truth(workflow)
+    return f"{len(workflows)} workflows"

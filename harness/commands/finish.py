@@ -1,0 +1,121 @@
+"""The end of a run: summary, environment, scorecard and exports from the trials that are stored."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sqlite3
+from collections.abc import Mapping
+from importlib import metadata
+from typing import Any
+
+from kintsugi import __version__
+from kintsugi.faults import FAULTS
+from kintsugi.golden_workflows.spec import Workflow
+from kintsugi.harness import junit, markdown
+from kintsugi.harness.adapters import ADAPTERS
+from kintsugi.harness.gateway import TOKENIZER
+from kintsugi.harness.metrics import measure
+from kintsugi.harness.results import Results, write_atomically
+from kintsugi.harness.session import TIME_SCALE
+from kintsugi.harness.trial import QUIET_SECONDS, SUPERVISOR_SECONDS
+from kintsugi.scenarios.planner import Plan
+from kintsugi.scenarios.points import sites
+from kintsugi.scenarios.suite import Suite
+
+__all__ = ["environment", "finish", "print_table", "summarise"]
+
+PACKAGES = ("aiohttp", "jinja2", "jsonschema", "pydantic", "scipy", "matplotlib", "pandas")
+
+
+def summarise(
+    results: Results, suite: Suite, workflows: Mapping[str, Workflow], plan: Plan, started_at: str, wall_seconds: float
+) -> dict[str, Any]:
+    """The summary of the stored trials."""
+    chains = {trial.chain for trial in plan.trials}
+    frame = {
+        (chain, name): [str(site.point) for site in sites(workflow, chain)]
+        for chain in chains
+        for name, workflow in workflows.items()
+        if suite.wants(name)
+    }
+    return measure(
+        list(results.trials().values()),
+        suite=f"{suite.name} {suite.version}",
+        seed=results.run()["seed"],
+        started_at=started_at,
+        wall_seconds=round(wall_seconds, 1),
+        planned=len(plan.trials),
+        not_applicable=plan.not_applicable,
+        token_source=TOKENIZER,
+        frame=frame,
+    )
+
+
+def finish(
+    results: Results, suite: Suite, workflows: Mapping[str, Workflow], plan: Plan, started_at: str, wall_seconds: float
+) -> dict[str, Any]:
+    """Write everything that is computed from the stored trials, each file whole or not at all; the summary."""
+    from kintsugi.reports.scorecard import write  # noqa: PLC0415 - matplotlib and jinja2 are only needed here
+
+    summary = summarise(results, suite, workflows, plan, started_at, wall_seconds)
+    write_atomically(results.folder / "summary.json", json.dumps(summary, indent=1) + "\n")
+    write_atomically(results.folder / "environment.json", json.dumps(environment(workflows), indent=1) + "\n")
+    write_atomically(results.folder / "junit.xml", junit.to_xml(list(results.trials().values())))
+    write_atomically(results.folder / "summary.md", markdown.to_markdown(summary))
+    texts = {f.name: {"what": f.what, "witness": f.witness, "layer": f.layer} for f in FAULTS.values()}
+    write(results.folder, texts)
+    return summary
+
+
+def environment(workflows: Mapping[str, Workflow]) -> dict[str, Any]:
+    """Where and with what the numbers were measured, and what was assumed."""
+    return {
+        "kintsugi": __version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "cores": os.cpu_count(),
+        "sqlite": sqlite3.sqlite_version,
+        "packages": {name: metadata.version(name) for name in PACKAGES},
+        "suts": {adapter.name: adapter.about for adapter in ADAPTERS.values()},
+        "workflows": {name: workflow.task.title for name, workflow in workflows.items()},
+        "supervisor_delay_seconds": SUPERVISOR_SECONDS,
+        "quiet_window_seconds": QUIET_SECONDS,
+        "time_scale": TIME_SCALE,
+    }
+
+
+def print_table(summary: Mapping[str, Any]) -> None:
+    """The few lines that a run ends with."""
+    from rich.console import Console  # noqa: PLC0415 - only where a table is drawn
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table(title=f"suite {summary['suite']}, seed {summary['seed']}", title_justify="left")
+    for heading in ("SUT + chain", "class", "completion", "recovery", "corrupted", "unsafe", "$ / success"):
+        table.add_column(heading, justify="left" if heading in {"SUT + chain", "class"} else "right")
+    for key, sut in summary["suts"].items():
+        for name, cell in sut["classes"].items():
+            cost = cell["cost_per_successful_workflow_usd"]
+            machine = cost.get("machine") if cost else None
+            table.add_row(
+                key,
+                name,
+                _share(cell["workflow_completion_rate"]),
+                _share(cell["fault_recovery_rate"]),
+                str(cell.get("corrupted", "")),
+                _share(cell["unsafe_action_rate"]),
+                "–" if machine is None else f"{machine:.4f}",
+            )
+        table.add_section()
+    Console().print(table)
+    trials = summary["trials"]
+    apart = ", ".join(
+        f"{trials[name]} {name.replace('_', ' ')}"
+        for name in ("not_exposed", "invalid_injection", "baseline_failed", "not_applicable", "harness_error")
+    )
+    Console().print(f"{trials['run']} trials, {trials['witnessed']} with a witnessed fault; counted apart: {apart}")
+
+
+def _share(rate: Mapping[str, Any] | None) -> str:
+    return "–" if not rate else f"{rate['k']}/{rate['n']}"

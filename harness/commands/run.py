@@ -1,0 +1,174 @@
+"""``kintsugi run``: plan, run, summarise, report."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
+
+import click
+
+from kintsugi.faults import FAULTS
+from kintsugi.golden_workflows.chains import CHAINS
+from kintsugi.golden_workflows.spec import FileProblem, Workflow, load_workflows, nearest
+from kintsugi.harness.adapters import ADAPTERS
+from kintsugi.harness.commands.finish import finish, print_table
+from kintsugi.harness.commands.progress import Progress
+from kintsugi.harness.history import Unwritable
+from kintsugi.harness.processes import LauncherGone
+from kintsugi.harness.results import Results
+from kintsugi.harness.suite_run import SuiteRun
+from kintsugi.scenarios.planner import Plan, plan
+from kintsugi.scenarios.suite import Suite, load_suite
+
+__all__ = ["planned", "run_command"]
+
+JOBS_PER_CORE = 8
+EXIT_HARNESS = 4
+EXIT_INTERRUPTED = 130
+
+
+def run_command(
+    *,
+    suite: str,
+    sut: Sequence[str],
+    chain: Sequence[str],
+    workflow: Sequence[str],
+    fault: Sequence[str],
+    seed: int,
+    jobs: int | None,
+    out: Path | None,
+    resume: bool,
+) -> int:
+    """Run a suite into a results folder; the exit code."""
+    narrowed, workflows, suts = narrow(load_suite(suite), sut, chain, workflow, fault)
+    the_plan = plan(narrowed, workflows, seed, suts)
+    if not the_plan.trials:
+        raise FileProblem(f"suite {narrowed.name!r} has no trial for what was asked; see `kintsugi plan`")
+    started = datetime.now(UTC)
+    if resume and out is None:
+        raise FileProblem("--resume needs --out, the folder of the run to go on with")
+    folder = out or Path("results") / f"{narrowed.name}-s{seed}-{started:%Y%m%d-%H%M%S}"
+    results = Results(folder)
+    asked = {
+        "suite": suite,
+        "suite_version": narrowed.version,
+        "seed": seed,
+        "suts": suts,
+        "workflows": sorted(name for name in workflows if narrowed.wants(name)),
+        "faults": [share.fault for share in narrowed.faults],
+        "planned": len(the_plan.trials),
+    }
+    results.begin(asked, resume=resume)
+    clock = monotonic()
+    try:
+        code = _run(narrowed, workflows, the_plan, results, jobs or JOBS_PER_CORE * (os.cpu_count() or 1))
+    finally:
+        results.end()
+    if code == EXIT_INTERRUPTED:
+        done = len(results.trials())
+        click.echo(f"interrupted: {done} of {len(the_plan.trials)} trials are kept; go on with the same command and --resume --out {folder}", err=True)
+        return code
+    summary = finish(results, narrowed, workflows, the_plan, started.isoformat(timespec="seconds"), monotonic() - clock)
+    print_table(summary)
+    broken = summary["trials"]["harness_error"]
+    if broken:
+        click.echo(f"{broken} trials broke the harness; look for harness_error in {folder / 'trials.jsonl'}", err=True)
+    click.echo(f"scorecard: {folder / 'scorecard.html'}")
+    return EXIT_HARNESS if broken else 0
+
+
+def _run(suite: Suite, workflows: dict[str, Workflow], the_plan: Plan, results: Results, jobs: int) -> int:
+    progress = Progress(len(the_plan.trials), sys.stderr)
+    work = SuiteRun(
+        workflows,
+        results,
+        jobs=jobs,
+        timing_jobs=suite.timing.jobs if suite.timing else 1,
+        deadline_seconds=suite.deadline_seconds,
+        storm_calls_max=suite.storm_calls_max,
+        said=progress.add,
+    )
+
+    async def until_done_or_interrupted() -> None:
+        task = asyncio.ensure_future(work.run(the_plan.trials))
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, task.cancel)
+        await task
+
+    with progress:
+        try:
+            asyncio.run(until_done_or_interrupted())
+        except asyncio.CancelledError:
+            return EXIT_INTERRUPTED
+        except BaseExceptionGroup as group:
+            _raise_known(group)
+            raise
+    return 0
+
+
+def _raise_known(group: BaseExceptionGroup[BaseException]) -> None:
+    """Raise the one error in a group that a user can act on, if there is one."""
+    for error in _leaves(group):
+        if isinstance(error, Unwritable):
+            raise error from None
+        if isinstance(error, LauncherGone):
+            raise FileProblem(str(error)) from None
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterable[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
+
+
+def narrow(
+    suite: Suite, sut: Sequence[str], chain: Sequence[str], workflow: Sequence[str], fault: Sequence[str]
+) -> tuple[Suite, dict[str, Workflow], list[str]]:
+    """The suite with only what was asked for, the workflows, and its ``sut+chain``. Raises FileProblem."""
+    from fnmatch import fnmatch  # noqa: PLC0415 - kept beside its one use
+
+    workflows = load_workflows()
+    _known("SUT", sut, ADAPTERS)
+    _known("chain", chain, CHAINS)
+    _known("fault class", fault, FAULTS)
+    for pattern in workflow:
+        if not any(fnmatch(name, pattern) for name in workflows):
+            raise FileProblem(f"no workflow is called {pattern!r}{nearest(pattern, workflows)}")
+    suts = [key for key in suite.suts if (not sut or key.split("+")[0] in sut) and (not chain or key.split("+")[1] in chain)]
+    for key in suts:
+        _known("SUT", [key.split("+")[0]], ADAPTERS)
+    changes: dict[str, object] = {}
+    if workflow:
+        changes["workflows"] = [n for n in workflows if suite.wants(n) and any(fnmatch(n, p) for p in workflow)]
+    if fault:
+        changes["faults"] = [share for share in suite.faults if share.fault in fault]
+        changes["timing"] = suite.timing if suite.timing and suite.timing.fault in fault else None
+    return suite.model_copy(update=changes), workflows, suts
+
+
+def _known(what: str, names: Iterable[str], known: Iterable[str]) -> None:
+    table = list(known)
+    for name in names:
+        if name not in table:
+            raise FileProblem(f"no {what} is called {name!r}{nearest(name, table)}")
+
+
+def planned(results: Results) -> tuple[Suite, dict[str, Workflow], Plan]:
+    """The suite, workflows and plan that a results folder was begun with."""
+    asked = results.run()
+    suite, workflows, _ = narrow(load_suite(asked["suite"]), [], [], [], [])
+    changes = {
+        "workflows": asked["workflows"],
+        "faults": [share for share in suite.faults if share.fault in asked["faults"]],
+    }
+    narrowed = suite.model_copy(update=changes)
+    return narrowed, workflows, plan(narrowed, workflows, asked["seed"], asked["suts"])

@@ -1,0 +1,72 @@
+"""``kintsugi list`` and ``kintsugi plan``: what there is, and what would be run."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import click
+
+from kintsugi.faults import FAULTS
+from kintsugi.golden_workflows.chains import CHAINS
+from kintsugi.golden_workflows.spec import load_workflows
+from kintsugi.harness.adapters import ADAPTERS
+from kintsugi.scenarios.planner import plan
+from kintsugi.scenarios.suite import load_suite, suite_names
+
+__all__ = ["list_command", "plan_command"]
+
+CHAIN_TEXTS = {
+    "naive": "ReAct: the model decides every step, with the whole transcript at each turn",
+    "optimized": "known structure is code; the model is asked only for judgement, with only what it needs",
+}
+
+
+def list_command(what: str | None) -> None:
+    """Print a line for each suite, SUT, chain, workflow and fault class, or for one kind of them."""
+    tables = {
+        "suites": {name: load_suite(name).about for name in suite_names()},
+        "suts": {name: adapter.about for name, adapter in ADAPTERS.items()},
+        "chains": {name: CHAIN_TEXTS.get(name, "") for name in CHAINS},
+        "workflows": {name: workflow.task.title for name, workflow in load_workflows().items()},
+        "faults": {name: fault.what for name, fault in FAULTS.items()},
+    }
+    for kind, rows in tables.items():
+        if what not in {None, kind}:
+            continue
+        click.echo(kind)
+        width = max(map(len, rows))
+        for name, text in rows.items():
+            click.echo(f"  {name:<{width}}  {text}")
+
+
+def plan_command(suite: str, seed: int, claim: float | None, trials: bool) -> None:  # noqa: FBT001 - as on the command line
+    """Print what a suite would run, by fault and SUT, or what a claim needs."""
+    if claim is not None:
+        _claim(claim)
+        return
+    chosen = load_suite(suite)
+    planned = plan(chosen, load_workflows(), seed)
+    if trials:
+        for trial in planned.trials:
+            click.echo(trial.id)
+        return
+    counts = Counter((trial.fault or trial.kind if trial.kind != "timing" else "timing") for trial in planned.trials)
+    click.echo(f"suite {chosen.name} {chosen.version}, seed {seed}: {len(planned.trials)} trials on {', '.join(chosen.suts)}")
+    for name, count in counts.items():
+        click.echo(f"  {name:<20} {count}")
+    for key, workflow, fault in planned.not_applicable:
+        click.echo(f"  not applicable: {fault} on {workflow} for {key}")
+
+
+def _claim(rate: float) -> None:
+    from kintsugi.golden_workflows.spec import FileProblem  # noqa: PLC0415
+    from kintsugi.harness.intervals import trials_needed  # noqa: PLC0415 - loads scipy
+
+    if not 0 < rate < 1:
+        raise FileProblem(f"--claim takes a rate between 0 and 1, for example 0.99; found {rate:g}")
+    for failures in (0, 1, 2):
+        one, two = (trials_needed(rate, sided=sided, failures=failures) for sided in (1, 2))
+        click.echo(
+            f"to claim at least {rate:.2%} with 95% confidence and {failures} failures: {one} trials (one-sided bound), "
+            f"{two} (lower end of the two-sided interval); for each class"
+        )

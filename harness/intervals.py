@@ -1,0 +1,164 @@
+"""How sure a rate is: intervals, and how many trials a claim needs. Pure; every random draw is seeded.
+
+scipy and numpy are imported where they are used, so that a command that measures nothing starts fast.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+__all__ = [
+    "Interval",
+    "clopper_pearson",
+    "cluster_bootstrap",
+    "cost_bootstrap",
+    "cost_ratio_bootstrap",
+    "trials_needed",
+]
+
+Interval = tuple[float, float]
+
+RESAMPLES = 4000
+"""A hundred draws beyond each end of a 95% interval."""
+
+
+@lru_cache(maxsize=65536)
+def clopper_pearson(k: int, n: int, confidence: float = 0.95) -> Interval:
+    """The exact two-sided interval of a proportion: `k` of `n` independent trials.
+
+    Clopper and Pearson, Biometrika 26 (1934): the ends are quantiles of Beta(k, n-k+1) and Beta(k+1, n-k).
+    It covers the truth at least as often as `confidence` says. ValueError unless 0 <= k <= n and n > 0.
+    """
+    if not 0 <= k <= n or n == 0:
+        raise ValueError(f"{k} of {n} is no proportion")
+    from scipy.special import betaincinv
+
+    tail = (1 - confidence) / 2
+    low = float(betaincinv(k, n - k + 1, tail)) if k else 0.0
+    high = float(betaincinv(k + 1, n - k, 1 - tail)) if k < n else 1.0
+    return low, high
+
+
+def trials_needed(target: float, *, sided: int = 1, failures: int = 0, confidence: float = 0.95) -> int:
+    """The smallest n of independent trials, `failures` among them, that shows a rate of at least `target`.
+
+    `sided` 1: by the one-sided lower bound (299 for 0.99, 2,995 for 0.999, without a failure). `sided` 2: by
+    the lower end of the two-sided interval, which is what the gate's interval mode asks (368, 3,688). From
+    Clopper and Pearson's bound: P(at most `failures` failures | n, 1 - target) <= the tail's probability.
+    """
+    if not 0 < target < 1:
+        raise ValueError(f"a target must lie between 0 and 1, found {target}")
+    if sided not in {1, 2}:
+        raise ValueError(f"a bound has 1 or 2 sides, found {sided}")
+    tail = (1 - confidence) / sided
+    if failures == 0:
+        return math.ceil(math.log(tail) / math.log(target))
+    from scipy.special import bdtr
+
+    low = high = failures + 1
+    while bdtr(failures, high, 1 - target) > tail:
+        low, high = high, 2 * high
+    while low < high:
+        middle = (low + high) // 2
+        if bdtr(failures, middle, 1 - target) > tail:
+            low = middle + 1
+        else:
+            high = middle
+    return high
+
+
+def cluster_bootstrap(
+    clusters: Sequence[tuple[int, int]], *, seed: int = 0, confidence: float = 0.95
+) -> Interval:
+    """The interval of a rate per call, where the calls (k, n) of one trial stand or fall together.
+
+    Whole trials are drawn again, with replacement (Davison and Hinkley, Bootstrap Methods, 1997, §3.8). Where
+    every call, or none, is a success, drawing again can't show any spread; the interval is then Clopper and
+    Pearson's over the trials, as if each were one call. The order of the clusters does not matter.
+    """
+    counted = sorted((k, n) for k, n in clusters if n)
+    k, n = sum(k for k, _ in counted), sum(n for _, n in counted)
+    if n == 0:
+        raise ValueError("no calls, no rate")
+    if k in {0, n}:
+        return clopper_pearson(len(counted) if k else 0, len(counted), confidence)
+    weights = _resamples(len(counted), seed)
+    rates = (weights @ _column(counted, 0)) / (weights @ _column(counted, 1))
+    return _ends(rates, confidence)
+
+
+def cost_bootstrap(
+    runs: Sequence[tuple[float, float]], *, seed: int = 0, confidence: float = 0.95
+) -> tuple[float, float | None]:
+    """The interval of a cost per success, over runs of (cost, successes). An end of None: without bound."""
+    ordered = sorted(runs)
+    weights = _resamples(len(ordered), seed)
+    return _bounded(_per_success(weights, ordered), confidence)
+
+
+def cost_ratio_bootstrap(
+    pairs: Sequence[tuple[float, float, float, float]], *, seed: int = 0, confidence: float = 0.95
+) -> tuple[float, float | None]:
+    """The interval of one cost per success over another, over pairs of (cost, successes, cost, successes).
+
+    Pairs are drawn again whole, so that what both have in common (workflow, schedule, seed) cancels. A draw
+    in which the first has no success is infinitely dear; an upper end of None is without bound.
+    """
+    ordered = sorted(pairs)
+    weights = _resamples(len(ordered), seed)
+    first = _per_success(weights, [(cost, successes) for cost, successes, _, _ in ordered])
+    second = _per_success(weights, [(cost, successes) for _, _, cost, successes in ordered])
+    import numpy as np
+
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = first / second
+    return _bounded(ratios[~np.isnan(ratios)], confidence)
+
+
+def _resamples(size: int, seed: int) -> Array:
+    """How often each of `size` units is drawn, in each resample."""
+    import numpy as np
+
+    if size == 0:
+        raise ValueError("nothing to draw from")
+    return np.random.default_rng(seed).multinomial(size, np.full(size, 1 / size), size=RESAMPLES)
+
+
+def _column(rows: Sequence[Sequence[float]], position: int) -> Array:
+    import numpy as np
+
+    return np.asarray([row[position] for row in rows], dtype=float)
+
+
+def _per_success(weights: Array, runs: Sequence[tuple[float, float]]) -> Array:
+    import numpy as np
+
+    cost, successes = weights @ _column(runs, 0), weights @ _column(runs, 1)
+    costs: Array = np.divide(cost, successes, out=np.full(len(cost), np.inf), where=successes > 0)
+    return costs
+
+
+def _ends(values: Array, confidence: float) -> Interval:
+    """The percentile interval, of values that were drawn: no interpolation, as some may be infinite."""
+    import numpy as np
+
+    tail = (1 - confidence) / 2
+    low = np.quantile(values, tail, method="lower")
+    high = np.quantile(values, 1 - tail, method="higher")
+    return float(low), float(high)
+
+
+def _bounded(values: Array, confidence: float) -> tuple[float, float | None]:
+    if not len(values):
+        return 0.0, None
+    low, high = _ends(values, confidence)
+    return (0.0 if math.isinf(low) else low), (None if math.isinf(high) else high)

@@ -1,0 +1,266 @@
+"""Reads the measures of one trial off its history: accuracy, usage, repeats, people, times. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kintsugi.faults import FAULTS
+from kintsugi.faults.actions import Drift, Kill, Outage
+from kintsugi.golden_workflows.chains.naive import APPROVAL_FUNCTION, WAIT_FUNCTION, function_name
+from kintsugi.golden_workflows.reference import trajectory
+from kintsugi.golden_workflows.spec import Workflow
+from kintsugi.harness.history import Event, of
+from kintsugi.harness.identity import reference_calls
+from kintsugi.harness.records import Count, Halt, Human, Measures, Repeats, Storm, Times, Usage
+from kintsugi.harness.session import SECONDS_PER_HOUR
+from kintsugi.runtime.rules import approval_needed, canonical
+from kintsugi.scenarios.trial import Trial
+
+__all__ = ["Delivered", "delivered", "human", "measures", "repeats", "resumed_exactly", "storm", "times", "usage"]
+
+Delivered = Mapping[tuple[str, str, int], int]
+"""For each (kind, step, item) the number of answers that reached the SUT."""
+
+
+# --- how tools were used ------------------------------------------------------------------------------------
+
+
+def measures(workflow: Workflow, trial: Trial, events: Sequence[Event]) -> Measures:
+    """Tool accuracy as proposed by the model and as it reached the world; damaged replies are no proposals."""
+    proposed = _proposed(workflow, events)
+    reached = _reached(workflow, events)
+    in_order, exact, any_order = _trajectory(workflow, trial, events)
+    return Measures(**proposed, **reached, trajectory_in_order=in_order, trajectory_exact=exact, trajectory_any_order=any_order)
+
+
+def _proposed(workflow: Workflow, events: Sequence[Event]) -> dict[str, Count]:
+    selection, arguments, calls, unsafe = [0, 0], [0, 0], [0, 0], [0, 0]
+    tools = {function_name(name): tool for name, tool in workflow.tools.items()}
+    granted: set[tuple[str, str]] = set()
+    questions = {event["question"]: event for event in of(events, "human", "asked")}
+    for event in events:
+        if (event["who"], event["what"]) == ("human", "decided") and event["decision"] in {"approve", "amend"}:
+            asked = questions[event["question"]]
+            granted.add((asked["tool"], canonical(asked["arguments"])))
+        if (event["who"], event["what"]) != ("gateway", "reply") or event["damaged"] or event["wants"] != "call":
+            continue
+        right = event["right"]
+        for call in event["message"].get("tool_calls") or [None]:
+            function = call["function"]["name"] if call else ""
+            selection[0] += function == right["function"]
+            selection[1] += 1
+            given = _parsed(call["function"]["arguments"]) if call else None
+            if function == right["function"] and function != WAIT_FUNCTION:
+                good, of_all = _compared(workflow, event["step"], function, _parsed(right["arguments"]) or {}, given)
+                arguments[0] += good
+                arguments[1] += of_all
+                calls[0] += good == of_all
+                calls[1] += 1
+            tool = tools.get(function)
+            if tool is not None and tool.effect == "write":
+                unsafe[1] += 1
+                needed = approval_needed(tool.public(), given or {})
+                unsafe[0] += needed and (tool.name, canonical(given or {})) not in granted
+    return {
+        "selection_proposed": Count(*selection),
+        "arguments_proposed": Count(*arguments),
+        "calls_proposed": Count(*calls),
+        "unsafe_proposed": Count(*unsafe),
+    }
+
+
+def _parsed(text: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _compared(
+    workflow: Workflow, step: str, function: str, right: Mapping[str, Any], given: Mapping[str, Any] | None
+) -> tuple[int, int]:
+    """How many arguments are right, of how many; any text does where prose is wanted."""
+    if function == APPROVAL_FUNCTION:
+        inner = (given or {}).get("arguments")
+        right, given = right["arguments"], inner if isinstance(inner, dict) else None
+    free = workflow.free_arguments.get(step, frozenset())
+    good = 0
+    for name, value in right.items():
+        got = (given or {}).get(name)
+        good += bool(got) and isinstance(got, str) if name in free else got == value
+    invented = len(set(given or {}) - set(right))
+    return good, len(right) + invented
+
+
+def _reached(workflow: Workflow, events: Sequence[Event]) -> dict[str, Count]:
+    """Each distinct call that reached the world, against the calls that the plan leads to."""
+    selection, arguments, calls = [0, 0], [0, 0], [0, 0]
+    references = reference_calls(workflow)
+    seen: set[tuple[str, str, str]] = set()
+    for event in of(events, "world", "request"):
+        call = (event["run"], event["tool"], canonical(event["arguments"]))
+        if call in seen:
+            continue
+        seen.add(call)
+        selection[1] += 1
+        matching = [r for r in references if (r.step, r.item) == (event["step"], event["item"])]
+        if not matching:
+            continue
+        selection[0] += 1
+        compared = [_compared(workflow, r.step, "", r.arguments, event["arguments"]) for r in matching]
+        good, of_all = max(compared, key=lambda pair: pair[0] / max(pair[1], 1))
+        arguments[0] += good
+        arguments[1] += of_all
+        calls[0] += good == of_all
+        calls[1] += 1
+    effects = of(events, "world", "effect")
+    return {
+        "selection_reached": Count(*selection),
+        "arguments_reached": Count(*arguments),
+        "calls_reached": Count(*calls),
+        "unsafe_reached": Count(sum(bool(event["unsafe"]) for event in effects), len(effects)),
+    }
+
+
+def _trajectory(workflow: Workflow, trial: Trial, events: Sequence[Event]) -> tuple[Count, Count, Count]:
+    """Whether the calls that were served are the plan's: in order with extras, exactly, in any order.
+
+    Not asked of a run that a person cut short, nor of many runs at once.
+    """
+    refused = any(event["decision"] in {"reject", "expire", "stop"} for event in of(events, "human", "decided"))
+    if refused or trial.copies > 1:
+        return Count(), Count(), Count()
+    drifted = trial.drift if of(events, "world", "drift") else None
+    expected = [(c.step, c.item) for c in trajectory(workflow, drifted) if c.kind == "tool"]
+    actual = [(e["step"], e["item"]) for e in of(events, "world", "read", "effect")]
+    position = iter(actual)
+    in_order = all(any(step == other for other in position) for step in expected)
+    any_order = not Counter(expected) - Counter(actual)
+    return Count(int(in_order), 1), Count(int(actual == expected), 1), Count(int(any_order), 1)
+
+
+# --- what was used, and used again --------------------------------------------------------------------------
+
+
+def usage(workflow: Workflow, events: Sequence[Event]) -> Usage:
+    """Model calls and tokens as generated, tool calls as served, CPU as the kernel accounts it at the reaping."""
+    replies = of(events, "gateway", "reply")
+    served = of(events, "world", "read", "effect")
+    by_request = {event["request"]: event["tool"] for event in of(events, "world", "request")}
+    price = {name: tool.price_usd for name, tool in workflow.tools.items()}
+    return Usage(
+        model_calls=len(of(events, "gateway", "ask")),
+        prompt_tokens=sum(event["prompt_tokens"] for event in replies),
+        completion_tokens=sum(event["completion_tokens"] for event in replies),
+        tool_calls=len(by_request),
+        tool_usd=sum(price[by_request[event["request"]]] for event in served),
+        cpu_seconds=sum(event["cpu_seconds"] for event in of(events, "runner", "used")),
+    )
+
+
+def delivered(events: Sequence[Event]) -> Delivered:
+    """How many answers of each boundary reached the SUT; damaged replies and refusals are no answers."""
+    told = {(e["who"], e["request"]) for e in events if e["what"] == "delivered" and e.get("delivered")}
+    good = {e["request"] for e in of(events, "world", "answer") if e["status"] == 200}
+    counts: Counter[tuple[str, str, int]] = Counter()
+    for event in of(events, "world", "request"):
+        if ("world", event["request"]) in told and event["request"] in good:
+            counts["tool", event["step"], event["item"]] += 1
+    for event in of(events, "gateway", "reply"):
+        if ("gateway", event["request"]) in told and event["as_scripted"]:
+            counts["model", event["step"], event["item"]] += 1
+    for event in of(events, "human", "asked"):
+        if event["kind"] == "approval":
+            counts["human", event["step"], event["item"]] += 1
+    return counts
+
+
+def repeats(events: Sequence[Event], clean: Delivered) -> Repeats:
+    """What was asked for again although it had been answered: answers beyond those of the clean run."""
+    counts = delivered(events)
+    again = {key: max(0, count - clean.get(key, 0)) for key, count in counts.items()}
+    replies = of(events, "gateway", "reply")
+    tokens = sum(event["prompt_tokens"] + event["completion_tokens"] for event in replies)
+    model = sum(count for (kind, _, _), count in again.items() if kind == "model")
+    return Repeats(
+        model_calls=model,
+        tool_calls=sum(count for (kind, _, _), count in again.items() if kind == "tool"),
+        tokens=round(tokens * model / len(replies)) if replies else 0,
+    )
+
+
+def resumed_exactly(trial: Trial, events: Sequence[Event], clean: Delivered) -> bool | None:
+    """Whether, after its worker died, the run did nothing again that had been answered; None where none died."""
+    actions = [action for strike in trial.schedule for action in FAULTS[strike.fault].form(strike.form).actions]
+    if not any(isinstance(a, Kill) for a in actions) or any(isinstance(a, Drift) for a in actions):
+        return None
+    return not any(count > clean.get(key, 0) for key, count in delivered(events).items())
+
+
+# --- people and times ---------------------------------------------------------------------------------------
+
+
+def human(events: Sequence[Event], halts: tuple[Halt, ...]) -> Human:
+    """What people were asked and decided. Hours are those of the workflow."""
+    asked = {event["question"]: event for event in of(events, "human", "asked") if event["kind"] == "approval"}
+    decided = [event for event in of(events, "human", "decided") if event["question"] in asked]
+    hours = tuple(round((e["t"] - asked[e["question"]]["t"]) / SECONDS_PER_HOUR, 3) for e in decided)
+    return Human(
+        checkpoints=len(asked),
+        re_asked=sum(bool(event["re_asked"]) for event in asked.values()),
+        decisions=len(decided),
+        overrides=sum(event["decision"] in {"reject", "amend"} for event in decided),
+        approval_hours=hours,
+        halts=halts,
+    )
+
+
+def times(events: Sequence[Event]) -> Times:
+    """Wall seconds of the run, and from the (first) fault to detection, to progress and to the end."""
+    submitted = of(events, "runner", "submitted")
+    reports = of(events, "human", "end_report")
+    started = submitted[0]["t"] if submitted else 0.0
+    wall = (reports[-1]["t"] if reports else events[-1]["t"]) - started if events else 0.0
+    struck = of(events, "nemesis", "witnessed")
+    if not struck:
+        return Times(wall=round(wall, 4))
+    fault = struck[0]["t"]
+    crossings = [e for e in events if e["what"] in {"request", "ask", "asked", "end_report"} and "generation" in e]
+    known = {_identity(event) for event in crossings if event["t"] <= fault}
+    later = [event for event in crossings if event["t"] > fault]
+    new = [event["t"] for event in later if _identity(event) not in known]
+    return Times(
+        wall=round(wall, 4),
+        detect=round(later[0]["t"] - fault, 4) if later else None,
+        progress=round(new[0] - fault, 4) if new else None,
+        end=round(reports[-1]["t"] - fault, 4) if reports and reports[-1]["t"] > fault else None,
+    )
+
+
+def _identity(event: Event) -> tuple[Any, ...]:
+    return (event["run"], event["who"], event["what"], event["step"], event["item"])
+
+
+def storm(workflow: Workflow, trial: Trial, events: Sequence[Event], calls_per_workflow_max: float) -> Storm | None:
+    """How a storm went; None where the trial is none. All of it is measured by the world."""
+    outages = [a for s in trial.schedule for a in FAULTS[s.fault].form(s.form).actions if isinstance(a, Outage)]
+    begun = of(events, "nemesis", "injected")
+    if not outages or not begun:
+        return None
+    started, ended = begun[0]["t"], begun[0]["t"] + outages[0].seconds
+    tool = workflow.steps[trial.schedule[0].point.step].tool
+    requests = [event["t"] for event in of(events, "world", "request") if event["tool"] == tool]
+    per_workflow = sum(started <= t < ended for t in requests) / trial.copies
+    reports = of(events, "human", "end_report")
+    peak = max((sum(first <= t < first + 1.0 for t in requests) for first in requests), default=0)
+    return Storm(
+        workflows=trial.copies,
+        outage_calls_per_workflow=round(per_workflow, 3),
+        peak_requests_per_second=float(peak),
+        drain_seconds=round(max((event["t"] for event in reports), default=ended) - ended, 3),
+        within_bounds=per_workflow <= calls_per_workflow_max,
+    )

@@ -1,0 +1,268 @@
+"""Turns trial results into ``summary.json``, which gate and reports read. Pure; never a global score."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+from kintsugi.harness.comparisons import comparisons, two_by_two
+from kintsugi.harness.cost import clean_costs, cost_block, sensitivity
+from kintsugi.harness.people import approval_seconds, human_rates
+from kintsugi.harness.prices import Prices, load_prices
+from kintsugi.harness.rates import (
+    Basis,
+    Rate,
+    Sample,
+    call_rate,
+    clean_attempts,
+    judged,
+    samples,
+    trial_rate,
+    witnessed,
+)
+from kintsugi.harness.records import VERDICTS, Count, TrialResult
+from kintsugi.harness.recovery import (
+    coverage,
+    recovery_rate,
+    recovery_seconds,
+    repeated_work,
+    resumed_rate,
+    storms,
+)
+
+__all__ = ["Frame", "measure"]
+
+Frame = Mapping[tuple[str, str], Collection[str]]
+"""Every point that can be struck, as text, by (chain, workflow)."""
+NotApplicable = Sequence[tuple[str, str, str]]
+"""(sut+chain, workflow, fault) cells in which no form of the fault applies, as the planner lists them."""
+
+SHOWN_VERDICTS = tuple(verdict for verdict in VERDICTS if verdict != "harness_error")
+
+
+def measure(  # noqa: PLR0913 - what only the runner knows is passed by keyword, each with a default
+    results: Sequence[TrialResult],
+    *,
+    suite: str = "",
+    seed: int = 0,
+    started_at: str = "",
+    wall_seconds: float = 0.0,
+    planned: int | None = None,
+    not_applicable: NotApplicable = (),
+    prices: Prices | None = None,
+    token_source: str = "",
+    frame: Frame | None = None,
+    exhaustive: Collection[str] = (),
+) -> dict[str, Any]:
+    """The summary of a run, as JSON; the same for the same results in any order. Ids of results are unique.
+
+    `planned` is the number of trials that the suite has; what is missing has not been run. `exhaustive` names
+    the fault classes whose every point was struck: their rates are coverage, without interval. `frame` gives
+    the points that coverage is a share of. `token_source` says where token counts are from, and is printed
+    with the prices. Each formula stands at the function that computes it.
+    """
+    table = prices or load_prices()
+    by_key: dict[tuple[str, str], list[TrialResult]] = defaultdict(list)
+    for result in sorted(results, key=lambda r: r.id):
+        by_key[result.sut, result.chain].append(result)
+    chains = Counter(sut for sut, _ in by_key)
+    suts = {}
+    for (sut, chain), mine in sorted(by_key.items()):
+        missing = [(workflow, fault) for key, workflow, fault in not_applicable if key == f"{sut}+{chain}"]
+        name = f"{sut}+{chain}" if chains[sut] > 1 else sut
+        suts[name] = {"sut": sut, "chain": chain} | _sut(mine, missing, table, frame, frozenset(exhaustive))
+    return {
+        "schema": 1,
+        "suite": suite,
+        "seed": seed,
+        "started_at": started_at,
+        "wall_seconds": wall_seconds,
+        "trials": _trials(results) | {"planned": planned, "not_applicable": len(not_applicable)},
+        "assumptions": table.model_dump() | {"token_source": token_source or "not stated"},
+        "suts": suts,
+        "cost_comparisons": comparisons(results, table),
+        "cost_two_by_two": two_by_two(results, table),
+    }
+
+
+def _trials(results: Iterable[TrialResult]) -> dict[str, int]:
+    """How many trials there are of each fate; ``clean`` had no fault, ``baseline_failed`` were not run."""
+    fates = Counter("harness_error" if r.verdict == "harness_error" else r.injection for r in results)
+    return {
+        "run": fates.total() - fates["baseline_failed"],
+        "clean": fates["none"],
+        **{
+            f: fates[f]
+            for f in ("witnessed", "not_exposed", "invalid_injection", "baseline_failed", "harness_error")
+        },
+    }
+
+
+def _sut(
+    mine: Sequence[TrialResult],
+    missing: Sequence[tuple[str, str]],
+    prices: Prices,
+    frame: Frame | None,
+    exhaustive: frozenset[str],
+) -> dict[str, Any]:
+    """Everything about one SUT on one chain."""
+    by_class: dict[str, list[TrialResult]] = defaultdict(list)
+    for result in mine:
+        by_class[result.workflow_class].append(result)
+    verdicts = Counter(result.verdict for result in mine)
+    baselines = clean_costs(mine, prices)
+    absent: dict[str, Counter[str]] = defaultdict(Counter)
+    for workflow, fault in missing:
+        absent[fault][workflow.split("/")[0]] += 1
+    struck = samples(witnessed(mine))
+    late = [sample for sample in struck if sample[0].phase == "after"]
+    return {
+        "verdicts": {verdict: verdicts[verdict] for verdict in SHOWN_VERDICTS},
+        "classes": {
+            name: _cell(members, baselines, prices, frame, exhaustive)
+            for name, members in sorted(by_class.items())
+        },
+        "faults": _split(struck, lambda r: r.fault, exhaustive),
+        "layers": _split(struck, lambda r: r.layer, exhaustive),
+        "dealt_with_by": _split(struck, lambda r: r.dealt_with_by, exhaustive),
+        "phases": _split(struck, lambda r: r.phase, exhaustive),
+        "strata": _split(struck, _stratum, exhaustive),
+        "after": _split(late, lambda r: r.form, exhaustive),
+        "not_applicable": {fault: dict(sorted(counts.items())) for fault, counts in sorted(absent.items())},
+    }
+
+
+def _stratum(result: TrialResult) -> str:
+    """``shared`` points are the same for every SUT and chain; ``model`` points are a chain's own."""
+    return "model" if any(point.startswith("model:") for point in result.points) else "shared"
+
+
+def _basis(chosen: Sequence[Sample], exhaustive: frozenset[str]) -> Basis:
+    """Exhaustive where every fault class struck all its points, and no trial was a race in time."""
+    whole = bool(chosen) and all(s[0].fault in exhaustive and s[0].phase != "after" for s in chosen)
+    return "exhaustive" if whole else "sampled"
+
+
+def _split(
+    struck: Sequence[Sample], by: Callable[[TrialResult], str], exhaustive: frozenset[str]
+) -> dict[str, dict[str, Rate | None]]:
+    """Recovery rates by some property of the trial, then by class."""
+    groups: dict[tuple[str, str], list[Sample]] = defaultdict(list)
+    for sample in struck:
+        groups[by(sample[0]), sample[0].workflow_class].append(sample)
+    found: dict[str, dict[str, Rate | None]] = {}
+    for (value, name), members in sorted(groups.items()):
+        found.setdefault(value, {})[name] = recovery_rate(members, _basis(members, exhaustive))
+    return found
+
+
+def _cell(
+    members: Sequence[TrialResult],
+    baselines: Mapping[tuple[str, str], float],
+    prices: Prices,
+    frame: Frame | None,
+    exhaustive: frozenset[str],
+) -> dict[str, Any]:
+    """Everything about one SUT and chain on one class of workflows."""
+    clean, hit = clean_attempts(members), witnessed(members)
+    calm, struck = samples(clean), samples(hit)
+    basis = _basis(struck, exhaustive)
+    under = "_under_faults"
+    return {
+        "trials": _trials(members),
+        "baselines": _baselines(members),
+        "workflow_completion_rate": trial_rate(calm, _correct),
+        f"workflow_completion_rate{under}": trial_rate(struck, _correct, basis=basis),
+        "pass_k": _pass_k(calm),
+        "fault_recovery_rate": recovery_rate(struck, basis),
+        "resumed_exactly": resumed_rate(struck, basis),
+        "coverage": coverage(hit, frame),
+        "corruption_rate": trial_rate(samples(filter(judged, members)), _corrupted, every=False),
+        "corrupted_unwitnessed": sum(
+            _corrupted(r) and r.injection not in {"none", "witnessed"} for r in members
+        ),
+        **_accuracy(samples(r for r in clean if r.kind == "clean"), ""),
+        **_accuracy(struck, under),
+        "unsafe_action_rate": call_rate(
+            samples(filter(judged, members)), lambda r: r.measures.unsafe_reached, every=False
+        ),
+        "unsafe_action_rate_proposed": call_rate(
+            samples(filter(judged, members)), lambda r: r.measures.unsafe_proposed, every=False
+        ),
+        "cost_per_successful_workflow_usd": cost_block(clean, baselines, prices),
+        f"cost_per_successful_workflow_usd{under}": cost_block(hit, baselines, prices),
+        "all_in_sensitivity": sensitivity(clean, prices),
+        f"all_in_sensitivity{under}": sensitivity(hit, prices),
+        **human_rates(calm, ""),
+        **human_rates(struck, under),
+        "approval_completion_seconds": approval_seconds(clean),
+        f"approval_completion_seconds{under}": approval_seconds(hit),
+        "recovery_seconds": recovery_seconds(members),
+        "repeats": repeated_work(hit),
+        "storms": storms(hit),
+    }
+
+
+def _correct(result: TrialResult) -> bool:
+    return result.verdict == "correct"
+
+
+def _corrupted(result: TrialResult) -> bool:
+    return result.verdict == "corrupted"
+
+
+def _baselines(members: Iterable[TrialResult]) -> dict[str, Any]:
+    """The clean runs without variance, on which scores under faults rest; and the workflows that failed."""
+    found = [r for r in members if r.kind == "baseline" and judged(r)]
+    unable = {r.workflow for r in found if r.verdict != "correct"}
+    skipped = {r.workflow for r in members if r.injection == "baseline_failed"}
+    return {"run": len(found), "correct": sum(map(_correct, found)), "failed": sorted(unable | skipped)}
+
+
+def _pass_k(calm: Sequence[Sample]) -> Rate | None:
+    """pass^k: the share of workflows that were correct with every one of their k seeds.
+
+    Only workflows with as many judged seeds as the best covered one are counted; a failed baseline is no
+    seed. Yao et al., tau-bench (2024), with all k seeds rather than an estimate from more of them.
+    """
+    seeds: dict[str, list[Sample]] = defaultdict(list)
+    for sample in calm:
+        if sample[0].kind == "clean":
+            seeds[sample[0].workflow].append(sample)
+    if not seeds:
+        return None
+    k = max(map(len, seeds.values()))
+    counted = [tuple(r for s in chosen for r in s) for chosen in seeds.values() if len(chosen) == k]
+    rate = trial_rate(counted, _correct)
+    return rate and rate | {"seeds": k}
+
+
+def _accuracy(chosen: Sequence[Sample], suffix: str) -> dict[str, Rate | None]:
+    """Tool execution accuracy: as the model proposed it, and (``reached``) as it reached the world.
+
+    ``tool_selection_accuracy``: correct tool choices / choices. ``tool_parameter_accuracy``: correct
+    arguments / arguments; ``tool_call_accuracy``: calls with all arguments correct / calls. What code chose
+    is in no proposed count, so a chain that leaves no choice to the model has n = 0 there: None.
+    ``trajectory_match_rate``: runs whose expected calls all reached the world in order, extras allowed /
+    runs.
+    """
+
+    def of(name: str) -> Rate | None:
+        def count(result: TrialResult) -> Count:
+            found: Count = getattr(result.measures, name)
+            return found
+
+        return call_rate(chosen, count)
+
+    return {
+        f"tool_selection_accuracy{suffix}": of("selection_proposed"),
+        f"tool_selection_accuracy_reached{suffix}": of("selection_reached"),
+        f"tool_parameter_accuracy{suffix}": of("arguments_proposed"),
+        f"tool_parameter_accuracy_reached{suffix}": of("arguments_reached"),
+        f"tool_call_accuracy{suffix}": of("calls_proposed"),
+        f"tool_call_accuracy_reached{suffix}": of("calls_reached"),
+        f"trajectory_match_rate{suffix}": of("trajectory_in_order"),
+        f"trajectory_exact_rate{suffix}": of("trajectory_exact"),
+        f"trajectory_any_order_rate{suffix}": of("trajectory_any_order"),
+    }

@@ -1,0 +1,170 @@
+"""A results folder: what a run writes, so that it can be resumed, judged again, and reported.
+
+    run.json            what was asked for: suite, seed, SUTs, filters
+    trials.jsonl        one verdict a line, flushed as it happens
+    histories/          one JSONL for each trial
+    summary.json, scorecard.html, junit.xml, summary.md, environment.json
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kintsugi.harness.history import Event, Unwritable, read_history
+from kintsugi.harness.records import TrialResult
+
+__all__ = ["FolderProblem", "Results", "write_atomically"]
+
+
+class FolderProblem(ValueError):
+    """A results folder can't be used as asked; the message is one line that says what to do."""
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a file so that it is there whole or not at all. Raises Unwritable."""
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise Unwritable(f"{path}: can't be written: {error.strerror}") from error
+
+
+class Results:
+    """A results folder, open for one run at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock: int | None = None
+
+    # --- reading --------------------------------------------------------------------------------------------
+
+    @classmethod
+    def existing(cls, folder: Path) -> Results:
+        """The results of an earlier run. Raises FolderProblem where there are none."""
+        results = cls(folder)
+        if not (folder / "run.json").is_file():
+            raise FolderProblem(f"{folder}: holds no results (no run.json); give the folder that `kintsugi run` wrote")
+        return results
+
+    def run(self) -> dict[str, Any]:
+        """What was asked for."""
+        return self._json("run.json")
+
+    def summary(self) -> dict[str, Any]:
+        """The summary. Raises FolderProblem where the run has not come to its end."""
+        if not (self.folder / "summary.json").is_file():
+            raise FolderProblem(f"{self.folder}: has no summary.json yet; finish it with `kintsugi run --resume {self.folder}`")
+        return self._json("summary.json")
+
+    def _json(self, name: str) -> dict[str, Any]:
+        try:
+            value: dict[str, Any] = json.loads((self.folder / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise FolderProblem(f"{self.folder / name}: can't be read: {error}") from error
+        return value
+
+    def trials(self) -> dict[str, TrialResult]:
+        """Every trial that was judged, by its id. A last line that was cut short is left out."""
+        found: dict[str, TrialResult] = {}
+        path = self.folder / "trials.jsonl"
+        if not path.is_file():
+            return found
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(keepends=True), start=1):
+            if not line.endswith("\n"):
+                break
+            try:
+                result = TrialResult.from_json(json.loads(line))
+            except (ValueError, KeyError, TypeError) as error:
+                raise FolderProblem(f"{path}:{number}: is no trial result: {error}") from error
+            found[result.id] = result
+        return found
+
+    def history_path(self, trial_id: str) -> Path:
+        """Where the history of a trial is."""
+        return self.folder / "histories" / f"{hashlib.sha256(trial_id.encode()).hexdigest()[:16]}.jsonl"
+
+    def history(self, trial_id: str) -> list[Event]:
+        """The events of a trial. Raises FolderProblem where they are not there."""
+        path = self.history_path(trial_id)
+        if not path.is_file():
+            raise FolderProblem(f"{path}: the history of {trial_id} is missing")
+        return read_history(path)
+
+    # --- writing --------------------------------------------------------------------------------------------
+
+    def begin(self, asked: Mapping[str, Any], *, resume: bool) -> None:
+        """Take the folder for this run: a new one, or (`resume`) one that was begun with the same request.
+
+        Raises FolderProblem where it is in use, holds other results, or was begun with another request.
+        """
+        begun = self.folder / "run.json"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._take_lock()
+            (self.folder / "histories").mkdir(exist_ok=True)
+        except OSError as error:
+            raise FolderProblem(f"{self.folder}: can't be written: {error.strerror}; choose another with --out") from error
+        if begun.is_file() and not resume:
+            raise FolderProblem(f"{self.folder}: holds results already; go on with --resume, or choose another with --out")
+        if resume and not begun.is_file():
+            raise FolderProblem(f"{self.folder}: holds no run to resume")
+        if resume:
+            earlier = self.run()
+            for key in asked:
+                if earlier.get(key) != json.loads(json.dumps(asked[key])):
+                    raise FolderProblem(
+                        f"{self.folder}: was begun with {key} {earlier.get(key)!r}, not {asked[key]!r}; "
+                        "resume it as it was begun"
+                    )
+            self._drop_half_line()
+        else:
+            write_atomically(begun, json.dumps(dict(asked), indent=1) + "\n")
+        shutil.rmtree(self.state_folder, ignore_errors=True)
+        self.state_folder.mkdir()
+
+    def _take_lock(self) -> None:
+        self._lock = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise FolderProblem(f"{self.folder}: another run is writing there; wait for it or choose another with --out") from None
+
+    def _drop_half_line(self) -> None:
+        path = self.folder / "trials.jsonl"
+        if path.is_file():
+            data = path.read_bytes()
+            path.write_bytes(data[: data.rfind(b"\n") + 1])
+
+    @property
+    def state_folder(self) -> Path:
+        """Where the trials that are under way keep their state; gone at the end."""
+        return self.folder / ".state"
+
+    def append(self, result: TrialResult) -> None:
+        """Add a verdict; it has been handed to the operating system when this returns. Raises Unwritable."""
+        path = self.folder / "trials.jsonl"
+        try:
+            with path.open("ab", buffering=0) as file:
+                file.write(json.dumps(result.to_json(), ensure_ascii=False).encode() + b"\n")
+        except OSError as error:
+            raise Unwritable(f"{path}: can't be written: {error.strerror}") from error
+
+    def end(self) -> None:
+        """Leave nothing temporary behind and give the folder free."""
+        shutil.rmtree(self.state_folder, ignore_errors=True)
+        if self._lock is not None:
+            (self.folder / ".lock").unlink(missing_ok=True)
+            os.close(self._lock)
+            self._lock = None

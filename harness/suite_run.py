@@ -1,0 +1,116 @@
+"""Runs a plan: baselines first, then everything else, many trials at once; each is judged and kept as it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from kintsugi.faults import FAULTS
+from kintsugi.golden_workflows.spec import Workflow
+from kintsugi.harness.adapters import ADAPTERS
+from kintsugi.harness.measures import Delivered, delivered
+from kintsugi.harness.records import TrialResult
+from kintsugi.harness.results import Results
+from kintsugi.harness.trial import Crew, run_trial
+from kintsugi.harness.verdicts import judge_trial
+from kintsugi.scenarios.trial import Trial
+
+__all__ = ["SuiteRun", "judge_stored"]
+
+STORM_JOBS = 1
+"""Storms are run by themselves: each is fifty workflows at once."""
+
+
+@dataclass
+class SuiteRun:
+    """One run of a list of trials into a results folder. `said` is told of every result."""
+
+    workflows: Mapping[str, Workflow]
+    results: Results
+    jobs: int
+    timing_jobs: int
+    deadline_seconds: float
+    storm_calls_max: float
+    said: Callable[[TrialResult], None]
+    _crews: dict[str, Crew] = field(default_factory=dict)
+    _clean: dict[tuple[str, str, str], Delivered | None] = field(default_factory=dict)
+    _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
+
+    async def run(self, trials: Sequence[Trial]) -> None:
+        """Run every trial that has no result yet. Raises LauncherGone and Unwritable, with what was done kept."""
+        done = self.results.trials()
+        for trial in trials:
+            if trial.id in done and trial.kind == "baseline":
+                self._note_baseline(trial, done[trial.id])
+        left = [trial for trial in trials if trial.id not in done]
+        try:
+            for name in sorted({trial.sut for trial in left}):
+                self._crews[name] = Crew(ADAPTERS[name])
+            await asyncio.gather(*(crew.start() for crew in self._crews.values()))
+            await self._all((t for t in left if t.kind == "baseline"), self.jobs)
+            rest = [t for t in left if t.kind in {"clean", "fault"}]
+            await self._all(sorted((t for t in rest if t.copies == 1), key=_longest_first), self.jobs)
+            await self._all((t for t in rest if t.copies > 1), STORM_JOBS)
+            await self._all((t for t in left if t.kind == "timing"), self.timing_jobs)
+        finally:
+            await asyncio.gather(*(crew.close() for crew in self._crews.values()), return_exceptions=True)
+
+    async def _all(self, trials: Iterable[Trial], jobs: int) -> None:
+        """Run trials, `jobs` at a time; the first error ends all of them."""
+        waiting = iter(list(trials))
+
+        async def one_after_another() -> None:
+            for trial in waiting:
+                await self._one(trial)
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(jobs):
+                group.create_task(one_after_another())
+
+    async def _one(self, trial: Trial) -> None:
+        workflow = self.workflows[trial.workflow]
+        folder = self.results.state_folder / f"t{next(self._numbers)}"
+        events = await run_trial(
+            trial, workflow, self._crews[trial.sut], folder, self.results.history_path(trial.id), self.deadline_seconds
+        )
+        clean = self._clean.get((trial.sut, trial.chain, trial.workflow), {} if trial.kind == "baseline" else None)
+        result = judge_trial(workflow, trial, events, clean, self.storm_calls_max)
+        self.results.append(result)
+        if trial.kind == "baseline":
+            self._note_baseline(trial, result)
+        self.said(result)
+
+    def _note_baseline(self, trial: Trial, result: TrialResult) -> None:
+        correct = result.verdict == "correct"
+        counted = delivered(self.results.history(trial.id)) if correct else None
+        self._clean[trial.sut, trial.chain, trial.workflow] = counted
+
+
+def _longest_first(trial: Trial) -> int:
+    """Trials that wait longest begin first, so that none is left to run alone at the end."""
+    if not trial.schedule:
+        return 2
+    form = FAULTS[trial.schedule[0].fault].form(trial.schedule[0].form)
+    return 0 if form.may_halt or form.name in {"never", "late", "late_after_restart"} else 1
+
+
+def judge_stored(
+    workflows: Mapping[str, Workflow], results: Results, storm_calls_max: float
+) -> list[tuple[TrialResult, TrialResult]]:
+    """Judge every stored history again: (as it was judged, as it is judged now), in the stored order."""
+    stored = results.trials()
+    clean: dict[tuple[str, str, str], Delivered | None] = {}
+    pairs = []
+    for result in sorted(stored.values(), key=lambda r: r.kind != "baseline"):
+        trial = Trial.from_json(result.trial)
+        workflow = workflows[trial.workflow]
+        events = results.history(trial.id)
+        cell = (trial.sut, trial.chain, trial.workflow)
+        known = clean.get(cell, {} if trial.kind == "baseline" else None)
+        again = judge_trial(workflow, trial, events, known, storm_calls_max)
+        if trial.kind == "baseline":
+            clean[cell] = delivered(events) if again.verdict == "correct" else None
+        pairs.append((result, again))
+    return pairs

@@ -1,0 +1,66 @@
+"""From a history to a line of ``trials.jsonl``: the verdict and every measure, put together. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kintsugi.faults import FAULTS
+from kintsugi.golden_workflows.spec import Workflow
+from kintsugi.harness import measures
+from kintsugi.harness.checker import check
+from kintsugi.harness.history import Event
+from kintsugi.harness.records import TrialResult
+from kintsugi.scenarios.trial import Trial
+
+__all__ = ["judge_trial"]
+
+
+def judge_trial(
+    workflow: Workflow,
+    trial: Trial,
+    events: Sequence[Event],
+    clean: measures.Delivered | None,
+    storm_calls_max: float,
+) -> TrialResult:
+    """The result of a trial from its history.
+
+    `clean` is what the cell's baseline delivered; None says that the baseline did not end correctly, and then a
+    trial with a fault is `baseline_failed` and has no verdict.
+    """
+    found = check(workflow, trial, events)
+    fault = FAULTS.get(trial.fault)
+    failed_baseline = clean is None and trial.kind in {"fault", "timing"} and found.verdict != "harness_error"
+    halts = found.halts
+    return TrialResult(
+        id=trial.id,
+        kind=trial.kind,
+        sut=trial.sut,
+        chain=trial.chain,
+        workflow=trial.workflow,
+        workflow_class=workflow.workflow_class,
+        seed=trial.seed,
+        variance=trial.variance,
+        fault=trial.fault,
+        form=trial.schedule[0].form if trial.schedule else "",
+        points=tuple(str(strike.point) for strike in trial.schedule),
+        phase=trial.schedule[0].point.phase if trial.schedule else "",
+        layer=fault.layer if fault else "",
+        dealt_with_by=fault.dealt_with_by if fault else "",
+        weight=trial.weight,
+        injection="baseline_failed" if failed_baseline else found.injection,
+        verdict=None if failed_baseline else found.verdict,
+        reason="the clean run of this cell did not end correctly" if failed_baseline else found.reason,
+        resumed_exactly=measures.resumed_exactly(trial, events, clean or {}),
+        measures=measures.measures(workflow, trial, events),
+        usage=measures.usage(workflow, events),
+        repeats=measures.repeats(events, clean or {}),
+        human=measures.human(events, halts),
+        times=measures.times(events),
+        storm=measures.storm(workflow, trial, events, storm_calls_max),
+        generations=len({event["generation"] for event in events if event["what"] == "started"}),
+        review_minutes=workflow.task.review_minutes * sum(
+            event["what"] == "asked" and event["kind"] == "approval" for event in events
+        ),
+        repair_minutes=workflow.task.repair_minutes,
+        trial=trial.to_json(),
+    )

@@ -1,0 +1,141 @@
+"""The top of the scorecard: what was measured, one sentence for each SUT, and which targets were met at a glance."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from kintsugi.harness.records import TrialResult
+from kintsugi.reports.cost import saving_mark
+from kintsugi.reports.numbers import DASH, Rate, number, of, pick, rate, seconds, share, table
+from kintsugi.reports.tables import Cell, Grid, Group, Row, Sut
+from kintsugi.reports.targets import MARKS, TARGETS, Mark, mark
+
+__all__ = ["TRUST", "answers", "facts", "glance", "when"]
+
+TRUST = (
+    "SUTs are honest but buggy. The harness does not defend its numbers against one that sets out to cheat; "
+    "it does make cheating by accident impossible."
+)
+
+GLANCE = (
+    ("Workflow completion", "workflow_completion_rate", "of runs without a fault"),
+    ("Fault recovery", "fault_recovery_rate", "of witnessed faults"),
+    ("Tool selection", "tool_selection_accuracy", "of the model’s choices"),
+    ("Tool parameters", "tool_parameter_accuracy", "of the model’s arguments"),
+    ("Tool trajectory", "trajectory_match_rate", "in the expected order"),
+    ("Unsafe actions", "unsafe_action_rate", "writes without their approval"),
+    ("Human repair", "unplanned_repair_rate", "of runs without a fault"),
+)
+
+
+def answers(suts: Sequence[Sut], results: Sequence[TrialResult]) -> list[tuple[str, str]]:
+    """(sut+chain, sentence) from the counts of the summary alone; neutral in wording."""
+    return [(sut.key, _answer(sut, [r for r in results if r.key == sut.key])) for sut in suts]
+
+
+def _answer(sut: Sut, results: Sequence[TrialResult]) -> str:
+    cells = list(table(sut.data, "classes").values())
+    struck, attended = _total(cells, "fault_recovery_rate"), _sum(cells, "fault_recovery_rate", "attended")
+    clean = _total(cells, "workflow_completion_rate")
+    parts = []
+    if struck is None:
+        parts.append("No fault was witnessed, so recovery was not measured.")
+    else:
+        halted = f", {attended:g} of them by stopping for a person where that is right" if attended else ""
+        parts.append(f"Recovered from {of(struck.k, struck.n)} faults ({share(struck.k, struck.n)}){halted}.")
+    parts.append(_wrong(sut, results))
+    if clean is not None:
+        parts.append(f"Without faults, {of(clean.k, clean.n)} runs ended correctly.")
+    return " ".join(parts)
+
+
+def _wrong(sut: Sut, results: Sequence[TrialResult]) -> str:
+    verdicts = table(sut.data, "verdicts")
+    wrong = number(verdicts.get("corrupted"))
+    if wrong is None:
+        return ""
+    others = [f"{verdicts[name]:g} {name}" for name in ("lost", "failed") if number(verdicts.get(name))]
+    ended = f"; {' and '.join(others)}" if others else ""
+    if not wrong:
+        return f"It left no wrong effect in the ledger{ended}."
+    return f"It left a wrong effect in the ledger in {of(wrong, len(results)) if results else f'{wrong:g}'} trials{ended}."
+
+
+def _total(cells: Sequence[object], metric: str) -> Rate | None:
+    """The counts of all classes together: for a sentence, never for a target."""
+    found = [r for r in (rate(pick(cell, metric)) for cell in cells) if r is not None]
+    k, n = sum(r.k for r in found), sum(r.n for r in found)
+    return Rate(k, n, k / n) if n else None
+
+
+def _sum(cells: Sequence[object], *path: str) -> float:
+    return sum(number(pick(cell, *path)) or 0.0 for cell in cells)
+
+
+def facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(name, value) of what identifies the run."""
+    trials = table(summary, "trials")
+    return [
+        ("Suite", str(summary.get("suite") or DASH)),
+        ("Seed", str(summary.get("seed", DASH))),
+        ("Started", when(summary.get("started_at"))),
+        ("Took", seconds(summary.get("wall_seconds"))),
+        ("Trials run", _run(trials)),
+        ("Faults witnessed", _count(trials.get("witnessed"))),
+    ]
+
+
+def _run(trials: Mapping[str, Any]) -> str:
+    planned = number(trials.get("planned"))
+    run = _count(trials.get("run"))
+    return run if planned is None else f"{run} of {planned:,.0f} planned"
+
+
+def _count(value: object) -> str:
+    found = number(value)
+    return DASH if found is None else f"{found:,.0f}"
+
+
+def when(value: object) -> str:
+    """A date and time for people; what is no ISO date is shown as it is."""
+    if not value:
+        return DASH
+    try:
+        moment = datetime.fromisoformat(str(value))
+    except ValueError:
+        return str(value)
+    return f"{moment.day} {moment:%B %Y, %H:%M} {moment.tzname() or ''}".strip()
+
+
+def glance(summary: Mapping[str, Any], suts: Sequence[Sut], classes: Sequence[str]) -> Grid:
+    """For each metric and SUT × chain: in how many classes the target was met. Never a global score."""
+    rows = []
+    for title, metric, what in GLANCE:
+        target = TARGETS[metric]
+        marks = [[mark(target, rate(sut.cell(name).get(metric))) for name in classes] for sut in suts]
+        rows.append(Row(title, tuple(map(_classes_met, marks)), f"{target.text} {what}"))
+    costs = [[saving_mark(summary, sut, name) for name in classes] for sut in suts]
+    cells = tuple(_classes_met([m for m in found if m]) if any(found) else Cell("reference") for found in costs)
+    rows.append(Row("Cost per success", cells, "at least 30% lower than the naive chain"))
+    return Grid(
+        "Classes of workflow in which each target was met",
+        "Metric and target",
+        tuple(sut.key for sut in suts),
+        (Group("", tuple(rows)),),
+    )
+
+
+def _classes_met(marks: Sequence[Mark]) -> Cell:
+    counts = {kind: sum(m.kind == kind for m in marks) for kind in ("met", "missed", "open")}
+    if not marks or counts["open"] == len(marks):
+        few = any(m.word == MARKS["few"].word for m in marks)
+        return Cell("inconclusive" if few else "not measured", (), MARKS["few" if few else "none"])
+    worst = MARKS["missed"] if counts["missed"] else MARKS["few"] if counts["open"] else MARKS["met"]
+    told = []
+    if counts["missed"]:
+        told.append(f"{counts['missed']} missed")
+    if counts["open"]:
+        told.append(f"{counts['open']} inconclusive")
+    return Cell(f"{counts['met']} of {len(marks)}", tuple(told), worst)

@@ -1,0 +1,123 @@
+"""Forks workers that die by a real SIGKILL at a chosen journal write; a program, driven by lines of JSON.
+
+Each line on stdin, ``{"environment", "die_at", "die_when"}``, forks one worker. Its pid is printed, and when it
+is reaped ``[pid, signal or exit status]``. The `die_at`-th commit of the worker that carries anything but a
+heartbeat is struck: ``before`` it, ``during`` it (written, not committed) or ``after`` it (not yet acknowledged).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import resource
+import signal
+import sqlite3
+import sys
+import threading
+from typing import Any
+
+from kintsugi.runtime import worker
+from kintsugi.runtime.journal import Journal
+from kintsugi.runtime.minimal import work
+from kintsugi.runtime.protocol import DurableContext, ModelRequest, Question, ToolCall
+
+
+async def everything(ctx: DurableContext, plan: Any) -> str:
+    """Every kind of durable call once; the end tells all that was seen, so that two ends can be compared."""
+    seen: list[Any] = []
+    request = ModelRequest("think", [{"role": "user", "content": "?"}], schema={"type": "object"})
+    seen.append((await ctx.model("think", request))["parsed"])
+    seen.append((await ctx.tool("read", ToolCall("read", {}), step="read")).ok)
+    for name in ("keyed", "lookup", "opaque"):
+        reply = await ctx.tool(name, ToolCall(name, {"amount": 7}), step=name)
+        seen.append((name, reply.ok, reply.result["id"]))
+    question = Question("approval", "guarded", tool="guarded", arguments={"amount": 8})
+    approval = await ctx.ask_human("approve", question)
+    call = ToolCall("guarded", {"amount": 8}, approval=approval.token)
+    reply = await ctx.tool("guarded", call, step="guarded")
+    seen.append((reply.ok, reply.result))
+    started = await ctx.now("started")
+    await ctx.sleep("rest", 1.0)
+    assert await ctx.now("rested") >= started  # noqa: S101 - seen as a failed run
+    again = await ctx.tool("again", ToolCall("keyed", {"amount": 7}), step="again")
+    seen.append((again.ok, again.by))
+    return json.dumps(seen)
+
+
+async def several(ctx: DurableContext, plan: Any) -> str:
+    """Branches side by side."""
+    calls = [ctx.tool(name, ToolCall(name, {}), step=name) for name in ("keyed", "lookup", "read")]
+    return str([reply.ok for reply in await asyncio.gather(*calls)])
+
+
+async def poison(ctx: DurableContext, plan: Any) -> str:
+    """Kills its worker as soon as it is carried."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    return "survived"
+
+
+CHAINS: dict[str, worker.Chain] = {"everything": everything, "several": several, "poison": poison}
+
+
+def dying(die_at: int, die_when: str) -> type[Journal]:
+    """A journal whose process dies at one of its commits."""
+
+    class DyingJournal(Journal):
+        _commits = 0
+
+        def _commit(self, operations: list[Any]) -> list[Any]:
+            if not operations:
+                return super()._commit(operations)
+            self._commits += 1
+            if self._commits < die_at:
+                return super()._commit(operations)
+            if die_when == "during":
+                operations = [*operations, die]
+            elif die_when == "after":
+                super()._commit(operations)
+            if die_when != "during":
+                die()
+            return super()._commit(operations)
+
+    return DyingJournal
+
+
+def die(_connection: sqlite3.Connection | None = None) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+    signal.pause()
+
+
+def child(order: dict[str, Any]) -> None:
+    if "die_at" in order:
+        worker.Journal = dying(order["die_at"], order["die_when"])  # type: ignore[misc]
+    if "file_bytes_max" in order:
+        limit = order["file_bytes_max"]
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    asyncio.run(work(order["environment"], CHAINS))
+
+
+def reap(pid: int) -> None:
+    _, status = os.waitpid(pid, 0)
+    tell([pid, os.waitstatus_to_exitcode(status)])
+
+
+def tell(what: object) -> None:
+    # In one piece, because the reaping threads tell things too.
+    os.write(1, f"{json.dumps(what)}\n".encode())
+
+
+def main() -> None:
+    for line in sys.stdin:
+        pid = os.fork()
+        if pid == 0:
+            try:
+                child(json.loads(line))
+            finally:
+                os._exit(1)
+        tell(pid)
+        threading.Thread(target=reap, args=(pid,), daemon=True).start()
+
+
+if __name__ == "__main__":
+    main()
