@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from kintsugi.golden_workflows.expressions import evaluate, names_in, resolve
+from kintsugi.golden_workflows.expressions import ExpressionError, evaluate, names_in, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,20 +62,33 @@ def bindings(plan: Mapping[str, Any], results: Results) -> dict[str, Any]:
 def next_instance(plan: Mapping[str, Any], results: Results) -> Instance | None:
     """The first step, in the plan's order, that is due and has no result; None when the plan is done.
 
-    Raises ExpressionError where the known values don't allow an expression to be evaluated.
+    Raises ExpressionError, which begins with the step's id, where the known values don't allow to go on.
     """
     names = bindings(plan, results)
     for step in plan["steps"]:
-        known = results.get(step["id"], {})
-        if "for_each" not in step:
-            if 0 in known or ("when" in step and not evaluate(step["when"], names)):
-                continue
-            return _instance(step, 0, names)
-        if "when" in step and not evaluate(step["when"], names):
-            continue
-        for index, item in enumerate(evaluate(step["for_each"], names)):
-            if index not in known:
-                return _instance(step, index, {**names, "item": item, "index": index})
+        try:
+            due = _due(step, results.get(step["id"], {}), names)
+        except ExpressionError as error:
+            raise ExpressionError(f"{step['id']}: {error}") from error
+        if due is not None:
+            return due
+    return None
+
+
+def _due(step: Mapping[str, Any], known: Mapping[int, Any], names: Mapping[str, Any]) -> Instance | None:
+    """The first item of a step that is due and not known."""
+    if "for_each" not in step and 0 in known:
+        return None
+    if "when" in step and not evaluate(step["when"], names):
+        return None
+    if "for_each" not in step:
+        return _instance(step, 0, names)
+    items = evaluate(step["for_each"], names)
+    if not isinstance(items, (list, tuple)):
+        raise ExpressionError(f"'for_each' gives {items!r}, which is no list")
+    for index, item in enumerate(items):
+        if index not in known:
+            return _instance(step, index, {**names, "item": item, "index": index})
     return None
 
 

@@ -47,12 +47,12 @@ def _problems(workflow: Workflow) -> Iterator[str]:
     yield from _prose(workflow, seed)
     yield from _compare("truth.effects", workflow.truth.effects, _effects(workflow, seed))
     drifted = {name: list(walk(workflow, name)) for name in workflow.drifts}
+    yield from _rejected(workflow, [seed, *drifted.values()])
     for name, visits in drifted.items():
         yield from (f"{problem} (under drift {name!r})" for problem in _sound(workflow, visits))
         yield from (
             f"drift.{name}.{problem}" for problem in _drift(workflow, workflow.drifts[name], seed, visits)
         )
-    yield from _rejected(workflow, [seed, *drifted.values()])
 
 
 def _effects(workflow: Workflow, visits: Sequence[Visit]) -> list[Effect]:

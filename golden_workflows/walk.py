@@ -84,17 +84,16 @@ def walk(workflow: Workflow, drift: str | None = None, prose: str = "") -> Itera
     if drift is not None:
         walker.records.change(workflow.drifts[drift].record, workflow.drifts[drift].set)
     for _ in range(STEPS_MAX):
-        step = ""
+        place = ""
         try:
             due = next_instance(workflow.plan, walker.results)
             if due is None:
                 return
-            step = due.step
+            place = f"{due.step}: "
             yield walker.do(due)
         except (ExpressionError, Unservable) as error:
             under = f" (under drift {drift!r})" if drift else ""
-            place = f"plan.{step}" if step else "plan"
-            raise FileProblem(f"{workflow.path or workflow.name}: {place}: {error}{under}") from error
+            raise FileProblem(f"{workflow.path or workflow.name}: plan.{place}{error}{under}") from error
     long = f"it does not end within {STEPS_MAX} steps; is a loop too long?"
     raise FileProblem(f"{workflow.path or workflow.name}: plan: {long}")
 

@@ -130,6 +130,15 @@ def doctor() -> None:
     sys.exit(_known_errors(doctor_command))
 
 
+@main.command()
+@click.option("--folder", type=click.Path(path_type=Path, file_okay=False, exists=True), default=".", help="Whose disk is measured.")
+def bench(folder: Path) -> None:
+    """Measure what trials and durable steps cost on this machine."""
+    from kintsugi.harness.commands.bench import bench_command  # noqa: PLC0415
+
+    sys.exit(_known_errors(bench_command, folder))
+
+
 def _known_errors(command: Any, *arguments: Any, **named: Any) -> Any:
     """Call a command; errors that a user can act on become one line, exit 2."""
     from kintsugi.golden_workflows.spec import FileProblem  # noqa: PLC0415

@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from kintsugi.golden_workflows.spec import FileProblem, nearest
 from kintsugi.harness.readings import Reading, block_of, keys, read
-from kintsugi.harness.thresholds import EVERY_CLASS, METRICS, Line, Thresholds
+from kintsugi.harness.thresholds import EVERY_CLASS, METRICS, Line, Thresholds, load_thresholds
 
-__all__ = ["Decision", "JudgedLine", "judge"]
+__all__ = ["Decision", "JudgedLine", "judge", "load_thresholds"]
 
 Verdict = Literal["pass", "fail", "inconclusive", "not_applicable"]
 Summary = Mapping[str, Any]
@@ -68,7 +68,7 @@ class _Finding:
 
 
 def judge(summary: Summary, thresholds: Thresholds, baseline: Summary | None = None) -> Decision:
-    """Judges every line for every class that it applies to; relative lines look at `baseline`, another summary.
+    """Judges every line for every class it applies to; relative lines look at `baseline`, another summary.
 
     A line of all classes is judged for each class that any SUT of the summary has. FileProblem where a line
     names a class that neither the shipped workflows nor the summary have.
@@ -80,8 +80,15 @@ def judge(summary: Summary, thresholds: Thresholds, baseline: Summary | None = N
             reading = read(line, name, summary)
             finding = _unsettled(line, name, reading, summary, thresholds.unjudged_max)
             if finding is None and reading is not None:
-                finding = _settle(line, name, reading, summary, baseline)
-            judged.append(_judged(line, name, reading, finding or _Finding("inconclusive")))
+                if not line.relative:
+                    finding = _settle(line, reading)
+                elif baseline is not None:
+                    finding = _beside(line, name, reading, summary, baseline, thresholds.unjudged_max)
+            judged.append(
+                _judged(
+                    line, name, reading, finding or _Finding("inconclusive", "this line needs --baseline")
+                )
+            )
     verdicts = {line.verdict for line in judged}
     if "fail" in verdicts:
         return Decision("fail", tuple(judged))
@@ -152,10 +159,8 @@ def _doubt(line: Line, cell: Summary, reading: Reading | None, unjudged_max: flo
     return ""
 
 
-def _settle(line: Line, name: str, reading: Reading, summary: Summary, baseline: Summary | None) -> _Finding:
-    """Whether a trusted reading meets the target."""
-    if line.relative:
-        return _beside(line, name, reading, summary, baseline)
+def _settle(line: Line, reading: Reading) -> _Finding:
+    """Whether a trusted reading meets an absolute target."""
     key, target = line.target
     if key == "zero":
         return _Finding("pass", "" if reading.high is None else f"at most {reading.high:.2%} at 95%")
@@ -177,17 +182,17 @@ def _spanned(ends_meet: list[bool]) -> _Finding:
     return _Finding("fail")
 
 
-def _beside(line: Line, name: str, reading: Reading, summary: Summary, baseline: Summary | None) -> _Finding:
+def _beside(
+    line: Line, name: str, reading: Reading, summary: Summary, baseline: Summary, unjudged_max: float
+) -> _Finding:
     """Whether a reading is good enough beside that of a baseline run of the same suite."""
-    if baseline is None:
-        return _Finding("inconclusive", "this line needs --baseline")
     if baseline["suite"] != summary["suite"]:
         why = f"the baseline is of suite {baseline['suite']!r}, this one of {summary['suite']!r}"
         return _Finding("inconclusive", why)
     other = read(line, name, baseline)
-    if other is None or (other.n < line.min_n and not other.exhaustive):
-        measured = f"n = {other.n}" if other else "not measured"
-        return _Finding("inconclusive", f"{measured} in the baseline, at least {line.min_n} needed")
+    unsettled = _unsettled(line, name, other, baseline, unjudged_max)
+    if unsettled is not None or other is None:
+        return _Finding("inconclusive", f"in the baseline: {unsettled.why if unsettled else ''}")
     if METRICS[line.metric].kind == "rate":
         low, point, high = _difference(reading, other, METRICS[line.metric].better)
     else:

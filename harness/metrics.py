@@ -177,8 +177,9 @@ def _cell(
         "pass_k": _pass_k(calm),
         "fault_recovery_rate": recovery_rate(struck, basis),
         "resumed_exactly": resumed_rate(struck, basis),
-        "coverage": coverage(hit, frame),
+        "coverage": coverage(hit, _points(members[0], frame)),
         "corruption_rate": trial_rate(samples(filter(judged, members)), _corrupted, every=False),
+        "corrupted": sum(map(_corrupted, members)),
         "corrupted_unwitnessed": sum(
             _corrupted(r) and r.injection not in {"none", "witnessed"} for r in members
         ),
@@ -201,6 +202,18 @@ def _cell(
         "recovery_seconds": recovery_seconds(members),
         "repeats": repeated_work(hit),
         "storms": storms(hit),
+    }
+
+
+def _points(one: TrialResult, frame: Frame | None) -> set[tuple[str, str]] | None:
+    """The (workflow, point) of a frame that belong to the chain and class of a result."""
+    if frame is None:
+        return None
+    return {
+        (workflow, point)
+        for (chain, workflow), points in frame.items()
+        if chain == one.chain and workflow.split("/")[0] == one.workflow_class
+        for point in points
     }
 
 

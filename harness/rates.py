@@ -125,8 +125,8 @@ def call_rate(
 ) -> Rate | None:
     """A rate per call, its interval by a bootstrap that draws whole trials. None where there was no call.
 
-    A sample counts once, by the run with the lowest rate (`every`) or the highest, so that to run a trial again
-    hides nothing and adds nothing to n. ``trials`` says how many samples had calls.
+    A sample counts once, by the run with the lowest rate (`every`) or the highest, so that to run a trial
+    again hides nothing and adds nothing to n. ``trials`` says how many samples had calls.
     """
     pick = min if every else max
     counts = [[c for c in map(count, sample) if c.n] for sample in chosen]

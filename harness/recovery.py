@@ -59,39 +59,26 @@ def _exactly(result: TrialResult) -> bool:
     return result.resumed_exactly is True and recovered(result)
 
 
-def coverage(
-    hit: Sequence[TrialResult], frame: Mapping[tuple[str, str], Collection[str]] | None
-) -> dict[str, int | None]:
-    """Points that were struck and witnessed / points of the frame, over the workflows of these trials' frame.
+def coverage(hit: Sequence[TrialResult], frame: Collection[tuple[str, str]] | None) -> dict[str, int | None]:
+    """Points that were struck and witnessed / points of the frame; both as (workflow, point).
 
-    ``always``, ``sometimes`` and ``never`` say how the points struck came out, over all trials at them (with
-    one fault; a point of several faults or repeats may come out both ways). Without a frame, the total is
-    None and every point that was struck counts as covered.
+    ``always``, ``sometimes`` and ``never`` say at how many of the points struck a single fault was recovered
+    from, over all trials there. Without a frame the total is None, and every point struck counts as covered.
     """
-    if not hit:
-        return {"covered": 0, "total": None, "always": 0, "sometimes": 0, "never": 0}
-    outcomes: dict[tuple[str, str, str], list[bool]] = defaultdict(list)
-    covered = set()
+    covered = {(result.workflow, point) for result in hit for point in result.points}
+    outcomes: dict[tuple[str, str], list[bool]] = defaultdict(list)
     for result in hit:
-        covered |= {(result.chain, result.workflow, point) for point in result.points}
         if len(result.points) == 1:
-            outcomes[result.chain, result.workflow, result.points[0]].append(recovered(result))
-    total = None
-    if frame is not None:
-        name = hit[0].workflow_class
-        chains = {result.chain for result in hit}
-        points = {
-            (chain, workflow, point)
-            for (chain, workflow), members in frame.items()
-            if chain in chains and workflow.split("/")[0] == name
-            for point in members
-        }
-        covered &= points
-        total = len(points)
+            outcomes[result.workflow, result.points[0]].append(recovered(result))
     always = sum(all(found) for found in outcomes.values())
     never = sum(not any(found) for found in outcomes.values())
-    counts = {"always": always, "sometimes": len(outcomes) - always - never, "never": never}
-    return {"covered": len(covered), "total": total, **counts}
+    return {
+        "covered": len(covered if frame is None else covered & set(frame)),
+        "total": None if frame is None else len(set(frame)),
+        "always": always,
+        "sometimes": len(outcomes) - always - never,
+        "never": never,
+    }
 
 
 def recovery_seconds(members: Iterable[TrialResult]) -> dict[str, Any]:

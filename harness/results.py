@@ -149,8 +149,11 @@ class Results:
 
     @property
     def state_folder(self) -> Path:
-        """Where the trials that are under way keep their state; gone at the end."""
-        return self.folder / ".state"
+        """Where the trials that are under way keep their state; gone at the end.
+
+        Absolute, since workers have a working directory of their own.
+        """
+        return self.folder.absolute() / ".state"
 
     def append(self, result: TrialResult) -> None:
         """Add a verdict; it has been handed to the operating system when this returns. Raises Unwritable."""

@@ -132,13 +132,16 @@ class _Transcript:
         self.approved: dict[str, Mapping[str, Any]] = {}
         self.refused_by_human = ""
         self.errors = 0
+        """How often in a row the step that is due was refused."""
+        self.erred = bool(entries) and not entries[-1].ok
         self._tools = {function_name(name): name for name in workflow.tools}
         for entry in entries:
             self._take(entry)
 
     def _take(self, entry: _Entry) -> None:
         if not entry.ok:
-            self.errors += 1
+            due = self.due()
+            self.errors += due is not None and entry.function in {APPROVAL_FUNCTION, function_name(due.tool)} and self._meant(due, entry)
             return
         if entry.function == APPROVAL_FUNCTION:
             decision = entry.result.get("decision") if isinstance(entry.result, Mapping) else None
@@ -158,6 +161,14 @@ class _Transcript:
             self.errors = 0
             return
         self._take_again(entry)
+
+    def _meant(self, due: Instance, entry: _Entry) -> bool:
+        """Whether a call was an attempt at the step that is due: its literal arguments are the right ones."""
+        arguments = entry.arguments.get("arguments") if entry.function == APPROVAL_FUNCTION else entry.arguments
+        free = self.workflow.free_arguments.get(due.step, frozenset())
+        return isinstance(arguments, dict) and all(
+            arguments.get(name) == value for name, value in due.values.items() if name not in free
+        )
 
     def _take_again(self, entry: _Entry) -> None:
         """A read that was made again: its latest result counts."""
@@ -209,7 +220,7 @@ class _Transcript:
 
 def _next_call(workflow: Workflow, entries: Sequence[_Entry]) -> Wanted:
     transcript = _Transcript(workflow, entries)
-    end = Wanted("close", "end", 0, after_error=transcript.errors > 0)
+    end = Wanted("close", "end", 0, after_error=transcript.erred)
     if transcript.refused_by_human:
         return Wanted("close", "end", 0, ending=f"Stopped: the approval was answered with {transcript.refused_by_human}.")
     due = transcript.due()
@@ -217,7 +228,7 @@ def _next_call(workflow: Workflow, entries: Sequence[_Entry]) -> Wanted:
         return end
     if transcript.errors >= ERRORS_MAX:
         return Wanted("close", "end", 0, ending=f"I could not get past {due.step}.")
-    erred = transcript.errors > 0
+    erred = transcript.erred
     if due.kind == "sleep":
         return Wanted("call", due.step, 0, {"seconds": due.values["seconds"]}, WAIT_FUNCTION, after_error=erred)
     function = function_name(due.tool)

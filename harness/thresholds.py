@@ -41,7 +41,7 @@ LOWER = ("unplanned_repair_rate", "planned_checkpoint_rate", "human_override_rat
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric that can be gated: where it stands in a class's cell of the summary, and which way is better."""
+    """A metric that can be gated: where it stands in a class's cell, and which way is better."""
 
     kind: Literal["rate", "cost", "seconds", "number", "saving"]
     path: tuple[str, ...]

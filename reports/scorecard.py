@@ -128,14 +128,16 @@ def write(folder: Path, fault_texts: Mapping[str, Mapping[str, str]] | None = No
 
 def read_trials(path: Path) -> list[TrialResult]:
     """The trials of a run. A last line without its end was being written when the run stopped, and is no trial yet."""
-    whole = path.read_text(encoding="utf-8").rpartition("\n")[0]
+    *lines, last = path.read_text(encoding="utf-8").split("\n")
     results = []
-    for number, line in enumerate(whole.split("\n"), start=1):
+    for number, line in enumerate([*lines, last], start=1):
         try:
             if line.strip():
                 results.append(TrialResult.from_json(json.loads(line)))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{path}, line {number}: not a trial's result ({type(error).__name__}: {error})") from error
+            if number > len(lines):
+                break
+            raise ValueError(f"{path}, line {number}: no trial's result ({type(error).__name__}: {error})") from error
     return results
 
 

@@ -21,7 +21,7 @@ Meanwhile = Callable[[str], None]
 
 
 class MemoryContext:
-    """Serves tools, model and human at once; `meanwhile` is told of each wait, by its step, before it ends."""
+    """Serves tools, model and human at once; `meanwhile` is told of each wait before it ends."""
 
     run_id = "r0"
 
@@ -51,9 +51,8 @@ class MemoryContext:
                 return ToolReply(ok=True, result=answer.result, version=answer.version)
             if approval_needed(tool.public(), call.arguments):
                 assert call.approval == arguments_digest(call.arguments), "approved for other arguments"
-            if tool.if_match and call.if_match is not None:
-                if call.if_match != self.records.current_tag(tool, call.arguments):
-                    return ToolReply(ok=False, status=412, error="the record has changed")
+            if call.if_match not in (None, self.records.current_tag(tool, call.arguments)):
+                return ToolReply(ok=False, status=412, error="the record has changed")
             answer = self.records.write(tool, call.arguments)
         except Unservable as error:
             return ToolReply(ok=False, status=error.status, error=str(error))

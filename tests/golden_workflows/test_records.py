@@ -1,4 +1,4 @@
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 
@@ -8,7 +8,7 @@ from kintsugi.golden_workflows.records import Records, Unservable
 WORLD = {"boxes": {"B-1": {"kg": 4, "on": True}, "B-2": {"kg": 9, "on": False}}}
 
 
-def tool(**does: Any) -> Tool:
+def tool(**does: object) -> Tool:
     effect = "write" if does["op"] in ("create", "update") else "read"
     form = {"name": "store.act", "description": "x", "effect": effect, "parameters": {}, "result": {}}
     return Tool.model_validate({**form, "does": {"collection": "boxes", **does}})
@@ -16,8 +16,12 @@ def tool(**does: Any) -> Tool:
 
 GET = tool(op="get", id="= args.id")
 LIST = tool(op="list", where="= record.kg > args.above and record.on")
-CREATE = tool(op="create", id="= 'N-' ~ n", set={"kg": "= args.kg"}, returns={"id": "= id", "kg": "= record.kg"})
-UPDATE = tool(op="update", id="= args.id", set={"kg": "= record.kg + args.more"}, returns={"kg": "= record.kg"})
+CREATE = tool(
+    op="create", id="= 'N-' ~ n", set={"kg": "= args.kg"}, returns={"id": "= id", "kg": "= record.kg"}
+)
+UPDATE = tool(
+    op="update", id="= args.id", set={"kg": "= record.kg + args.more"}, returns={"kg": "= record.kg"}
+)
 
 
 @pytest.fixture
@@ -92,7 +96,9 @@ def test_a_drift_changes_fields_and_version_of_a_record(records: Records) -> Non
         (lambda records: records.write(tool(op="create", id="= n", returns={"a": "= record.a"}), {}), 422),
     ],
 )
-def test_what_the_records_do_not_allow_changes_nothing(records: Records, act: Any, status: int) -> None:
+def test_what_the_records_do_not_allow_changes_nothing(
+    records: Records, act: Callable[[Records], object], status: int
+) -> None:
     with pytest.raises(Unservable) as refused:
         act(records)
     assert refused.value.status == status

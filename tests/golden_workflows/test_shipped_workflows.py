@@ -1,4 +1,4 @@
-"""Every workflow that is shipped, by itself: its truth is proven, and a real chain reaches it as records change."""
+"""Every workflow that is shipped, by itself: its truth is proven, and a chain reaches it."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -8,7 +8,7 @@ import pytest
 
 from kintsugi.golden_workflows.forms import FREE_TEXT, Effect, Truth, Workflow
 from kintsugi.golden_workflows.reference import check_truth, trajectory, truth_problem
-from kintsugi.golden_workflows.spec import FileProblem, load_workflow, load_workflows
+from kintsugi.golden_workflows.spec import load_workflow, load_workflows
 
 WORKFLOWS = load_workflows()
 DRIFTS = [(name, drift) for name, workflow in WORKFLOWS.items() for drift in workflow.drifts]
@@ -27,7 +27,9 @@ def fresh_copy(name: str) -> Workflow:
 def altered(effect: Effect, name: str) -> Effect:
     """The effect with one argument that is of the same kind, and wrong."""
     value = effect.args[name]
-    wrong: Any = [*value, "X-0"] if isinstance(value, list) else value + 1 if isinstance(value, int) else f"{value}?"
+    wrong: Any = (
+        [*value, "X-0"] if isinstance(value, list) else value + 1 if isinstance(value, int) else f"{value}?"
+    )
     return effect.model_copy(update={"args": {**effect.args, name: wrong}})
 
 
@@ -55,8 +57,6 @@ def test_every_mutation_of_the_truth_is_noticed(name: str) -> None:
     for what, effects in mutations(truth.effects):
         workflow.truth = Truth.model_construct(effects=effects, rejected=truth.rejected)
         assert "truth.effects" in truth_problem(workflow), what
-        with pytest.raises(FileProblem, match=f"{name.partition('/')[2]}.toml: truth.effects"):
-            check_truth(workflow)
 
 
 @pytest.mark.parametrize(("name", "drift"), DRIFTS)
@@ -75,13 +75,17 @@ def test_every_mutation_of_what_a_rejection_leaves_is_noticed(name: str, step: s
     truth = workflow.truth
     kept = truth.rejected[step]
     others = {key: value for key, value in truth.rejected.items() if key != step}
-    for rejected in (others, {**others, step: [*kept, workflow.writes()[-1].id]}, {**others, step: kept[:-1] or ["x"]}):
+    for rejected in (
+        others,
+        {**others, step: [*kept, workflow.writes()[-1].id]},
+        {**others, step: kept[:-1] or ["x"]},
+    ):
         workflow.truth = truth.model_copy(update={"rejected": rejected})
         assert f"truth.rejected.{step}" in truth_problem(workflow)
 
 
-@pytest.mark.parametrize(("name", "drift"), DRIFTS)
-def test_a_drift_that_no_step_revalidates_is_refused(name: str, drift: str) -> None:
+@pytest.mark.parametrize("name", sorted({name for name, _ in DRIFTS}))
+def test_a_drift_that_no_step_revalidates_is_refused(name: str) -> None:
     workflow = fresh_copy(name)
     workflow.steps = {key: step.model_copy(update={"fresh": []}) for key, step in workflow.steps.items()}
     assert "in 'fresh', so no runtime would notice" in truth_problem(workflow)
@@ -98,7 +102,9 @@ def test_a_chain_reaches_the_truth(name: str, run_chain: RunChain) -> None:
 
 
 @pytest.mark.parametrize(("name", "drift"), DRIFTS)
-def test_a_chain_that_revalidates_reaches_the_truth_of_a_drift(name: str, drift: str, run_chain: RunChain) -> None:
+def test_a_chain_that_revalidates_reaches_the_truth_of_a_drift(
+    name: str, drift: str, run_chain: RunChain
+) -> None:
     workflow = WORKFLOWS[name]
     ran = run_chain(workflow, drift)
     assert ran.effects == workflow.drifts[drift].effects
@@ -111,7 +117,8 @@ def test_a_chain_that_does_not_revalidate_leaves_the_truth_of_a_drift(
 ) -> None:
     workflow = fresh_copy(name)
     workflow.steps = {
-        key: step.model_copy(update={"fresh": [], "on_stale": "refresh"}) for key, step in workflow.steps.items()
+        key: step.model_copy(update={"fresh": [], "on_stale": "refresh"})
+        for key, step in workflow.steps.items()
     }
     assert run_chain(workflow, drift).effects != workflow.drifts[drift].effects
 

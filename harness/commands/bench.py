@@ -1,0 +1,214 @@
+"""``kintsugi bench``: what trials and durable steps cost here, side by side in one run, with ratios."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+from rich.console import Console
+from rich.table import Table
+
+from kintsugi.faults.points import Point
+from kintsugi.golden_workflows.spec import Workflow, load_workflows
+from kintsugi.harness.history import of
+from kintsugi.harness.results import Results
+from kintsugi.harness.suite_run import SuiteRun
+from kintsugi.runtime import minimal
+from kintsugi.runtime.protocol import DurableContext
+from kintsugi.scenarios.trial import Strike, Trial
+
+__all__ = ["bench_command"]
+
+WORKFLOW = "finance/invoice_payment"
+KILL = Strike("worker_kill", "at_boundary", Point("tool", "note", phase="before"))
+TRIALS = {1: 10, 16: 96}
+"""How many trials are timed, at how many at once."""
+STEPS = 2_000
+WORKFLOWS_AT_ONCE = 50
+ROUNDS = 3
+"""Each figure of steps is the median of so many rounds, the contenders taking turns."""
+STARTS = 7
+
+
+def bench_command(folder: Path) -> int:
+    """Run every benchmark with its files below `folder`, whose disk is what is measured."""
+    console = Console()
+    with tempfile.TemporaryDirectory(prefix="kintsugi-bench-", dir=folder) as scratch:
+        console.print(_trials_table(Path(scratch)))
+        console.print(_steps_table(Path(scratch)))
+    console.print(_start_table())
+    return 0
+
+
+# --- trials -------------------------------------------------------------------------------------------------
+
+
+def _trials_table(scratch: Path) -> Table:
+    table = _table(
+        f"One trial of {WORKFLOW}, clean and with one kill",
+        ("SUT + chain", "at once", "trials/s", "wall ms, median", "harness CPU ms", "SUT CPU ms", "harness CPU ms a boundary", "trials/s, ratio"),
+    )
+    workflows = load_workflows()
+    first: dict[int, float] = {}
+    for jobs, count in TRIALS.items():
+        for sut, chain in (("naive", "optimized"), ("minimal", "optimized"), ("minimal", "naive")):
+            figures = _time_trials(scratch / f"{sut}-{chain}-{jobs}", workflows, sut, chain, jobs, count)
+            rate = figures.pop("rate")
+            first.setdefault(jobs, rate)
+            row = [f"{rate:.1f}", *(f"{value:.2f}" for value in figures.values()), f"{rate / first[jobs]:.2f}"]
+            table.add_row(f"{sut}+{chain}", str(jobs), *row)
+    return table
+
+
+def _time_trials(
+    folder: Path, workflows: Mapping[str, Workflow], sut: str, chain: str, jobs: int, count: int
+) -> dict[str, float]:
+    results = Results(folder)
+    results.begin({"bench": f"{sut}+{chain}"}, resume=False)
+    walls: list[float] = []
+    work = SuiteRun(workflows, results, jobs, 1, 60.0, 5.0, lambda result: walls.append(result.times.wall))
+    baseline = Trial("baseline", sut, chain, WORKFLOW)
+    trials = [
+        Trial("fault" if n % 2 else "clean", sut, chain, WORKFLOW, (KILL,) if n % 2 else (), repeat=n + 1)
+        for n in range(count)
+    ]
+    asyncio.run(work.run([baseline]))
+    walls.clear()
+    wall, cpu = time.perf_counter(), time.process_time()
+    asyncio.run(work.run([baseline, *trials]))
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    done = results.trials()
+    boundaries = sum(
+        len(of(results.history(trial.id), "world", "request")) + len(of(results.history(trial.id), "gateway", "ask"))
+        for trial in trials
+    )
+    results.end()
+    return {
+        "rate": count / wall,
+        "wall": statistics.median(walls) * 1000,
+        "harness": cpu / count * 1000,
+        "sut": sum(done[trial.id].usage.cpu_seconds for trial in trials) / count * 1000,
+        "boundary": cpu / boundaries * 1000,
+    }
+
+
+# --- durable steps ------------------------------------------------------------------------------------------
+
+
+def _steps_table(scratch: Path) -> Table:
+    table = _table(
+        f"Durable steps a second on this disk (median of {ROUNDS} rounds)",
+        ("what", "steps/s", "ratio to bare SQLite"),
+    )
+    contenders: dict[str, Callable[[Path], float]] = {
+        "bare SQLite, WAL, synchronous=FULL, a commit a step": _bare_commits,
+        "minimal runtime, one workflow": lambda path: _runtime_steps(path, 1, STEPS),
+        f"minimal runtime, {WORKFLOWS_AT_ONCE} workflows": lambda path: _runtime_steps(
+            path, WORKFLOWS_AT_ONCE, STEPS // 10
+        ),
+    }
+    measured: dict[str, list[float]] = {name: [] for name in contenders}
+    for number in range(ROUNDS):
+        for position, (name, contender) in enumerate(contenders.items()):
+            path = scratch / f"steps-{number}-{position}"
+            path.mkdir()
+            measured[name].append(contender(path))
+    bare = statistics.median(next(iter(measured.values())))
+    for name, rates in measured.items():
+        rate = statistics.median(rates)
+        table.add_row(name, f"{rate:,.0f}", f"{rate / bare:.2f}")
+    return table
+
+
+def _bare_commits(folder: Path) -> float:
+    connection = sqlite3.connect(folder / "bare.db", isolation_level=None)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("CREATE TABLE steps (n INTEGER PRIMARY KEY, data TEXT)")
+    started = time.perf_counter()
+    for n in range(STEPS):
+        connection.execute("INSERT INTO steps VALUES (?, ?)", (n, '{"unix_seconds": 1700000000.0}'))
+    rate = STEPS / (time.perf_counter() - started)
+    connection.close()
+    return rate
+
+
+def _runtime_steps(folder: Path, workflows: int, steps: int) -> float:
+    """Steps a second of a worker whose chains do nothing but durable steps, from first step to last."""
+    return asyncio.run(_carry_steps(folder, workflows, steps))
+
+
+async def _carry_steps(folder: Path, workflows: int, steps: int) -> float:
+    ended = asyncio.Event()
+    left = workflows
+    began = 0.0
+
+    async def chain(ctx: DurableContext, plan: Mapping[str, Any]) -> str:
+        nonlocal left, began
+        began = began or time.perf_counter()
+        for n in range(plan["steps_to_do"]):
+            await ctx.now(f"step {n}")
+        left -= 1
+        if left == 0:
+            ended.set()
+        return "done"
+
+    async def noted(_: web.BaseRequest) -> web.Response:
+        return web.json_response({"status": "noted"})
+
+    runner = web.ServerRunner(web.Server(noted))
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    minimal.provision(str(folder))
+    for n in range(workflows):
+        minimal.submit(str(folder), f"run{n}", {"chain": "steps", "plan": {"tools": {}, "policy": {}, "steps_to_do": steps}})
+    environment = {f"KINTSUGI_{name}_URL": url for name in ("TOOLS", "MODEL", "HUMAN")}
+    environment |= {"KINTSUGI_TOKEN": "bench", "KINTSUGI_STATE_DIR": str(folder), "KINTSUGI_WORKER_ID": "bench"}
+    worker = asyncio.ensure_future(minimal.work(environment, {"steps": chain}))
+    await ended.wait()
+    seconds = time.perf_counter() - began
+    worker.cancel()
+    await asyncio.gather(worker, return_exceptions=True)
+    await runner.cleanup()
+    return workflows * steps / seconds
+
+
+# --- start-up -----------------------------------------------------------------------------------------------
+
+
+def _start_table() -> Table:
+    table = _table(f"Start of the command (median of {STARTS})", ("command", "ms", "ratio to bare Python"))
+    bare = _start_ms([sys.executable, "-c", "pass"])
+    table.add_row("python -c pass", f"{bare:.0f}", "1.00")
+    command = [sys.executable, "-c", "from kintsugi.harness.cli import main; main(['--help'])"]
+    milliseconds = _start_ms(command)
+    table.add_row("kintsugi --help", f"{milliseconds:.0f}", f"{milliseconds / bare:.2f}")
+    return table
+
+
+def _start_ms(command: Sequence[str]) -> float:
+    taken = []
+    for _ in range(STARTS):
+        started = time.perf_counter()
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=dict(os.environ))
+        taken.append((time.perf_counter() - started) * 1000)
+    return statistics.median(taken)
+
+
+def _table(title: str, headings: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left")
+    for position, heading in enumerate(headings):
+        table.add_column(heading, justify="left" if position == 0 else "right")
+    return table
