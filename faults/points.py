@@ -13,7 +13,9 @@ KINDS = ("submit", "model", "tool", "human", "decision", "timer", "end")
 PHASES = ("before", "during", "committed", "after", "waiting")
 """Nothing done; in progress; effect in the ledger and response withheld; response delivered; parked and quiet."""
 
-_FORM = re.compile(r"^(?P<kind>[a-z]+):(?P<step>[a-z0-9_]+)\[(?P<item>\d+)\]#(?P<occurrence>\d+)@(?P<phase>[a-z]+)$")
+_FORM = re.compile(
+    r"(?P<kind>[a-z]+):(?P<step>[a-z0-9_]+)\[(?P<item>0|[1-9][0-9]*)\]#(?P<occurrence>[1-9][0-9]*)@(?P<phase>[a-z]+)"
+)
 
 
 @dataclass(frozen=True, order=True)
@@ -32,7 +34,7 @@ class Point:
     @classmethod
     def parse(cls, text: str) -> Point:
         """The point of its written form. ValueError says what is wrong with it."""
-        match = _FORM.match(text)
+        match = _FORM.fullmatch(text)
         if match is None or match["kind"] not in KINDS or match["phase"] not in PHASES:
             raise ValueError(f"{text!r} is no point; its form is kind:step[item]#occurrence@phase")
         return cls(match["kind"], match["step"], int(match["item"]), int(match["occurrence"]), match["phase"])

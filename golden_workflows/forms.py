@@ -201,7 +201,8 @@ class Effect(_Strict):
 class Drift(_Strict):
     """What may change in the world while the workflow waits at `step`, and the effects that are then correct.
 
-    With the outcome ``flag`` the run stops for a person, who ends it: `effects` are what was done before.
+    With the outcome ``flag`` the run stops for a person, who ends it: `effects` are what was done before. A run
+    that was begun anew after the change never saw the old values, and may act on the new ones: `anew`.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
@@ -212,6 +213,8 @@ class Drift(_Strict):
     set: dict[str, Any] = Field(min_length=1)
     outcome: Literal["refresh", "flag"] = "refresh"
     effects: list[Effect]
+    anew: list[Effect] | None = None
+    """Only for ``flag``: the effects of a run whose every read came after the change."""
 
 
 class Truth(_Strict):

@@ -200,6 +200,10 @@ def _drift(
         yield f"outcome: is {drift.outcome!r}, and {says}"
     expected = refreshed if drift.outcome == "refresh" else before + after[:noticed]
     yield from _compare("effects", drift.effects, expected)
+    if drift.outcome == "flag" and drift.anew is None:
+        yield "anew: missing; give the effects of a run that was begun anew after the change"
+    elif drift.anew is not None:
+        yield from _compare("anew", drift.anew, refreshed)
 
 
 def _waits_at(call: Call, step: str) -> bool:
@@ -224,22 +228,16 @@ def _common(left: Sequence[Effect], right: Sequence[Effect]) -> int:
 
 
 def _rejected(workflow: Workflow, walks: Sequence[Sequence[Visit]]) -> Iterator[str]:
-    """For each step that needs an approval, the truth says which effects remain when it is rejected."""
+    """For each step that needs an approval, the truth says which effects remain when it is rejected.
+
+    Those are earlier steps, each as a whole; of a loop, the items before the rejected one remain in any case.
+    """
     remain: dict[str, list[str]] = {}
     for visits in walks:
-        first: dict[str, int] = {}
         for at, visit in enumerate(visits):
-            if not visit.call.needs_approval:
-                continue
-            step = visit.call.step
-            if step in first or visit.call.item > 0:
-                # A rejection of a later item would leave a part of the loop; the truth has no words for that.
-                yield f"plan.{step}: item {visit.call.item} needs an approval; in a loop only the first may"
-                return
-            first[step] = at
-            remain.setdefault(
-                step, list(dict.fromkeys(effect.step for effect in _effects(workflow, visits[:at])))
-            )
+            if visit.call.needs_approval:
+                before = dict.fromkeys(effect.step for effect in _effects(workflow, visits[:at]))
+                remain.setdefault(visit.call.step, [step for step in before if step != visit.call.step])
     told = workflow.truth.rejected
     for step, kept in remain.items():
         if step not in told:

@@ -11,15 +11,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from kintsugi.faults import FAULTS
-from kintsugi.faults.actions import Drift
-from kintsugi.golden_workflows.spec import Workflow
+from kintsugi.faults import actions as acts
+from kintsugi.golden_workflows.spec import Drift, Effect, Workflow
 from kintsugi.harness.effects import expected_effects, missing_effects, prose_of, wrong_effects
 from kintsugi.harness.halts import judge_halts
 from kintsugi.harness.history import Event, of
-from kintsugi.harness.records import VERDICTS, Halt, Injection, VerdictName
+from kintsugi.harness.records import Halt, Injection, VerdictName
 from kintsugi.scenarios.trial import Trial
 
 __all__ = ["Verdict", "check"]
+
+FROM_BEST_TO_WORST: Sequence[VerdictName] = (
+    "correct",
+    "correct_halt",
+    "needless_halt",
+    "failed",
+    "lost",
+    "corrupted",
+)
+"""Of several runs in one trial the worst speaks for all."""
 
 
 @dataclass(frozen=True)
@@ -41,48 +51,89 @@ def check(workflow: Workflow, trial: Trial, events: Sequence[Event]) -> Verdict:
     if not of(events, "runner", "closed"):
         return Verdict("none", "harness_error", "the history was cut short before the trial was closed")
     injection, why = injection_of(workflow, trial, events)
-    runs = [_check_run(workflow, trial, events, f"r{n}") for n in range(trial.copies)]
-    worst = max(runs, key=lambda run: VERDICTS.index(run[0]))
-    halts = tuple(halt for run in runs for halt in run[2])
-    same = sum(run[0] == worst[0] for run in runs)
-    reason = worst[1] if trial.copies == 1 else f"{same} of {trial.copies} workflows: {worst[1]}"
-    if worst[0] != "corrupted" and injection in {"not_exposed", "invalid_injection"}:
+    runs = [_run(workflow, trial, events, f"r{n}") for n in range(trial.copies)]
+    halts = tuple(halt for run in runs for halt in run.halts)
+    wrong = [run.wrong for run in runs if run.wrong]
+    if wrong:
+        return Verdict(injection, "corrupted", _of_all(trial, len(wrong), wrong[0]), halts)
+    if injection in {"not_exposed", "invalid_injection"}:
         return Verdict(injection, None, why, halts)
-    return Verdict(injection, worst[0], reason, halts)
+    ends = [_end(workflow, run) for run in runs]
+    worst, reason = max(ends, key=lambda end: FROM_BEST_TO_WORST.index(end[0]))
+    same = sum(verdict == worst for verdict, _ in ends)
+    return Verdict(injection, worst, _of_all(trial, same, reason), halts)
 
 
-def _check_run(
-    workflow: Workflow, trial: Trial, events: Sequence[Event], run: str
-) -> tuple[VerdictName, str, tuple[Halt, ...]]:
-    mine = [event for event in events if event.get("run", run) == run]
+def _of_all(trial: Trial, count: int, reason: str) -> str:
+    return reason if trial.copies == 1 else f"{count} of {trial.copies} workflows: {reason}"
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What the history holds of one run, against what is right for it."""
+
+    events: Sequence[Event]
+    expected: Sequence[Effect]
+    wrong: str
+    """The first effect that should not be; empty where there is none."""
+    unflagged: str
+    """What a person should have been told of and was not; empty where there is nothing."""
+    halts: tuple[Halt, ...]
+
+
+def _run(workflow: Workflow, trial: Trial, events: Sequence[Event], name: str) -> _Run:
+    mine = [event for event in events if event.get("run", name) == name]
     drifted = trial.drift if of(mine, "world", "drift") else None
-    expected = expected_effects(workflow, drifted, mine)
-    actual = of(mine, "world", "effect")
+    # A record that changed too early or too late to be noticed leaves either truth right.
+    truths = [drifted, None] if drifted and _drift_problem(workflow, trial, mine) else [drifted]
+    expected = [expected_effects(workflow, truth, mine) for truth in truths]
+    actual, prose = of(mine, "world", "effect"), prose_of(mine)
+    wrong = [
+        next(wrong_effects(workflow, truth, effects, actual, prose), None)
+        for truth, effects in zip(truths, expected, strict=True)
+    ]
     halts = tuple(judge_halts(workflow, drifted, mine))
-    wrong = next(wrong_effects(workflow, expected, actual, prose_of(mine)), None)
-    if wrong is not None:
-        return "corrupted", str(wrong), halts
-    reports = of(mine, "human", "end_report")
+    unflagged = ""
+    if drifted and _is_to_be_flagged(workflow.drifts[drifted], expected[0], mine):
+        told = any(halt.kind == "stale" and halt.justified for halt in halts)
+        unflagged = "" if told else f"nobody was told that {workflow.drifts[drifted].record} had changed"
+    return _Run(mine, expected[0], str(wrong[0]) if all(wrong) else "", unflagged, halts)
+
+
+def _is_to_be_flagged(drift: Drift, expected: Sequence[Effect], mine: Sequence[Event]) -> bool:
+    """Whether a person has to be told of a drift: not by a run that read it all anew, nor once a person said no."""
+    refused = any(e["decision"] in {"reject", "expire"} for e in of(mine, "human", "decided"))
+    return drift.outcome == "flag" and list(expected) == drift.effects and not refused
+
+
+def _end(workflow: Workflow, run: _Run) -> tuple[VerdictName, str]:
+    """The verdict on a run that did nothing it should not have."""
+    reports = of(run.events, "human", "end_report")
     if not reports:
-        return "lost", _why_lost(mine), halts
-    if reports[0]["status"] != "completed":
-        return "failed", f"the run reported a failure: {reports[0]['detail']}", halts
-    missing = missing_effects(workflow, expected, actual)
+        return "lost", _why_lost(run.events)
+    failed = next((report for report in reports if report["status"] != "completed"), None)
+    if failed is not None:
+        return "failed", f"the run reported a failure: {failed['detail']}"
+    missing = missing_effects(workflow, run.expected, of(run.events, "world", "effect"))
     if missing:
-        return "corrupted", f"missing effect of {missing[0].tool} at step {missing[0].step}, though the run says completed", halts
-    needless = [halt for halt in halts if not halt.justified]
-    if needless:
-        return "needless_halt", f"halted at {needless[0].step} ({needless[0].kind}): {needless[0].why}", halts
-    if halts:
-        return "correct_halt", f"halted at {halts[0].step} ({halts[0].kind}): {halts[0].why}", halts
-    return "correct", "every expected effect, once", halts
+        what = f"missing effect of {missing[0].tool} at step {missing[0].step}"
+        return "corrupted", f"{what}, though the run says completed"
+    if run.unflagged:
+        return "corrupted", f"{run.unflagged}, though the run says completed"
+    halts = sorted(run.halts, key=lambda halt: halt.justified)
+    if not halts:
+        return "correct", "every expected effect, once"
+    reason = f"halted at {halts[0].step} ({halts[0].kind}): {halts[0].why}"
+    return ("correct_halt" if halts[0].justified else "needless_halt"), reason
 
 
 def _why_lost(events: Sequence[Event]) -> str:
     if of(events, "runner", "extinct"):
         exits = of(events, "runner", "exited")
         code = exits[-1]["code"] if exits else "?"
-        return f"no end report, and no worker was left that could bring one (the last one ended with {code})"
+        said = (exits[-1]["output"].strip().splitlines() or [""])[-1][:200] if exits else ""
+        detail = f": {said}" if said else ""
+        return f"no end report, and no worker was left that could bring one (the last one ended with {code}{detail})"
     status = of(events, "runner", "status")
     state = f"; its own status says {status[-1]['state']!r}" if status else ""
     return f"no end report before the deadline{state}"
@@ -96,26 +147,32 @@ def injection_of(workflow: Workflow, trial: Trial, events: Sequence[Event]) -> t
     witnessed = {event["strike"] for event in of(events, "nemesis", "witnessed")}
     missed: Mapping[int, str] = {event["strike"]: event["why"] for event in of(events, "nemesis", "missed")}
     for index, strike in enumerate(trial.schedule):
-        if index in missed and index not in witnessed:
+        actions = FAULTS[strike.fault].form(strike.form).actions
+        # One of several repeats may be missed; where a strike has several parts, each has to happen.
+        if index in missed and (index not in witnessed or len(actions) > 1):
             return "not_exposed", f"{strike}: {missed[index]}"
         if index not in injected:
             return "not_exposed", f"{strike}: the point was never reached"
         if index not in witnessed:
             return "invalid_injection", f"{strike}: done, but not seen to have happened"
-        drifts = any(isinstance(action, Drift) for action in FAULTS[strike.fault].form(strike.form).actions)
+        drifts = any(isinstance(action, acts.Drift) for action in actions)
         if drifts and (problem := _drift_problem(workflow, trial, events)):
             return "not_exposed", f"{strike}: {problem}"
     return "witnessed", ""
 
 
 def _drift_problem(workflow: Workflow, trial: Trial, events: Sequence[Event]) -> str:
-    """A drift counts only between the read of the record and the effect that rests on it."""
+    """Why a drift does not count, as it does only between the read of the record and the effect that rests on it."""
     drift = workflow.drifts[trial.drift]
     moved = of(events, "world", "drift")
-    when = moved[0]["t"] if moved else 0.0
+    if not moved:
+        return f"{drift.record} did not change"
+    when = moved[0]["t"]
     collection = drift.record.split("/", maxsplit=1)[0]
     reads = [e for e in of(events, "world", "read") if e["t"] < when and e["record"] in {drift.record, collection}]
     if not reads:
         return f"{drift.record} changed before it was read"
-    acted = [e for e in of(events, "world", "effect") if e["t"] < when and e["step"] == drift.step]
-    return f"{drift.record} changed after step {drift.step} had acted" if acted else ""
+    steps = list(workflow.steps)
+    resting = steps[steps.index(drift.step) :]
+    acted = [e for e in of(events, "world", "effect") if e["t"] < when and e["step"] in resting]
+    return f"{drift.record} changed after step {acted[0]['step']} had acted" if acted else ""

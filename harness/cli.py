@@ -130,6 +130,20 @@ def doctor() -> None:
     sys.exit(_known_errors(doctor_command))
 
 
+@main.group()
+def workflow() -> None:
+    """Work on workflow files."""
+
+
+@workflow.command(name="check")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+def workflow_check(files: tuple[Path, ...]) -> None:
+    """Prove that the plan and the truth of workflow files agree."""
+    from kintsugi.harness.commands.show import workflow_check_command  # noqa: PLC0415
+
+    _known_errors(workflow_check_command, files)
+
+
 @main.command()
 @click.option("--folder", type=click.Path(path_type=Path, file_okay=False, exists=True), default=".", help="Whose disk is measured.")
 def bench(folder: Path) -> None:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from kintsugi.golden_workflows.expressions import Json
 from kintsugi.golden_workflows.spec import Effect, Workflow
 from kintsugi.harness.history import Event, of
 
-__all__ = ["Wrong", "expected_effects", "missing_effects", "wrong_effects"]
+__all__ = ["Wrong", "expected_effects", "missing_effects", "prose_of", "wrong_effects"]
+
+PROSE_CHARACTERS_MIN = 9
+"""Shorter strings than this are no prose, and are found in any text."""
+
+_REFERENCE = re.compile(r"= \w+\.\w+$")
+"""An argument that is one field of the model's answer, as it is."""
 
 
 @dataclass(frozen=True)
@@ -32,9 +39,9 @@ class Wrong:
 def expected_effects(workflow: Workflow, drifted: str | None, events: Sequence[Event]) -> list[Effect]:
     """The literal effects that are right for a run: the seed's or the drift's, cut short where a person said no.
 
-    `events` are the run's. The decision that counts for an approval is the last one made.
+    `events` are the run's. A no stands: who asks again until there is a yes has not done what the person said.
     """
-    truth = list(workflow.drifts[drifted].effects if drifted else workflow.truth.effects)
+    truth = list(_drifted_truth(workflow, drifted, events) if drifted else workflow.truth.effects)
     for decided in of(events, "human", "decided"):
         if decided["kind"] == "approval" and decided["decision"] in {"reject", "expire"}:
             kept = set(workflow.truth.rejected.get(decided["step"], []))
@@ -44,16 +51,34 @@ def expected_effects(workflow: Workflow, drifted: str | None, events: Sequence[E
     return truth
 
 
+def _drifted_truth(workflow: Workflow, drifted: str, events: Sequence[Event]) -> list[Effect]:
+    """What a drift makes right; for one that is to be flagged, also what a run that read it all anew may do."""
+    drift = workflow.drifts[drifted]
+    moved = of(events, "world", "drift")[0]["t"]
+    began_anew = any(started["t"] > moved for started in of(events, "runner", "started"))
+    flagged = any(asked["kind"] == "stale" for asked in of(events, "human", "asked"))
+    if drift.anew is None or flagged or not began_anew:
+        return drift.effects
+    later_reads = {(e["step"], e["item"]) for e in of(events, "world", "read") if e["t"] > moved}
+    first_reads = {(e["step"], e["item"]) for e in of(events, "world", "read") if e["t"] <= moved}
+    return drift.anew if first_reads <= later_reads else drift.effects
+
+
 def _item_of(decided: Event, events: Sequence[Event]) -> int:
     return next((int(e["item"]) for e in of(events, "human", "asked") if e["question"] == decided["question"]), 0)
 
 
 def wrong_effects(
-    workflow: Workflow, expected: Sequence[Effect], actual: Sequence[Event], prose: Sequence[str]
+    workflow: Workflow,
+    drifted: str | None,
+    expected: Sequence[Effect],
+    actual: Sequence[Event],
+    prose: Sequence[str],
 ) -> Iterator[Wrong]:
     """Every effect that should not be, in the order of the ledger.
 
-    `prose` is all text that the model really gave in this trial: free text that is none of it was made up on the way.
+    `drifted` names the drift that made `expected` right, if one did. `prose` is all text that the model really gave
+    in this trial: free text that is none of it was made up on the way.
     """
     left = list(expected)
     taken: list[Effect] = []
@@ -66,7 +91,7 @@ def wrong_effects(
             continue
         match = next((effect for effect in left if _same(workflow, effect, event)), None)
         if match is None:
-            yield _unexpected(workflow, event, taken, left)
+            yield _unexpected(workflow, drifted, event, taken, left)
             continue
         left.remove(match)
         taken.append(match)
@@ -101,15 +126,20 @@ def _same(workflow: Workflow, effect: Effect, event: Event) -> bool:
     return bool(event["tool"] == effect.tool and literal == effect.args)
 
 
-def _unexpected(workflow: Workflow, event: Event, taken: Sequence[Effect], left: Sequence[Effect]) -> Wrong:
+def _unexpected(
+    workflow: Workflow, drifted: str | None, event: Event, taken: Sequence[Effect], left: Sequence[Effect]
+) -> Wrong:
     if any(_same(workflow, effect, event) for effect in taken):
         return _wrong("duplicate", event)
     if any(_same(workflow, effect, event) for effect in workflow.truth.effects):
-        drifted = any(_same_place(effect, event) for effect in left) or len(workflow.drifts) > 0
-        return _wrong("stale" if drifted and not _was_refused(workflow, left, taken) else "extra", event)
+        # Right before the drift, and no longer; what a drift leaves right can only have been refused.
+        still = workflow.drifts[drifted].effects if drifted else workflow.truth.effects
+        return _wrong("extra" if any(_same(workflow, effect, event) for effect in still) else "stale", event)
     for effect in [*left, *taken]:
         if _same_place(effect, event):
-            wrong = sorted(n for n, v in effect.args.items() if event["arguments"].get(n) != v)
+            given = {n: v for n, v in event["arguments"].items() if n not in workflow.free_arguments[effect.step]}
+            names = effect.args.keys() | given.keys()
+            wrong = sorted(n for n in names if n not in given or n not in effect.args or given[n] != effect.args[n])
             return _wrong("wrong arguments", event, ", ".join(wrong))
     return _wrong("extra", event)
 
@@ -118,44 +148,46 @@ def _same_place(effect: Effect, event: Event) -> bool:
     return bool(effect.tool == event["tool"] and effect.step == event["step"])
 
 
-def _was_refused(workflow: Workflow, left: Sequence[Effect], taken: Sequence[Effect]) -> bool:
-    """Whether what is expected is the seed's truth cut short, so that an effect beyond it is not stale but refused."""
-    seed = list(workflow.truth.effects)
-    return all(any(effect is of_seed for of_seed in seed) for effect in [*left, *taken])
-
-
 def _made_up(workflow: Workflow, effect: Effect, event: Event, prose: Sequence[str]) -> str:
+    """The first free argument that does not hold what the model said; empty where each does."""
     for name in sorted(workflow.free_arguments[effect.step]):
         text = event["arguments"].get(name)
-        if not isinstance(text, str) or not any(said in text or text in said for said in prose):
+        if not isinstance(text, str):
+            return name
+        if _REFERENCE.match(str(workflow.steps[effect.step].args[name])):
+            said = any(text.strip() == each.strip() for each in prose)
+        else:
+            said = any(len(each) >= PROSE_CHARACTERS_MIN and each in text for each in prose)
+        if not said:
             return name
     return ""
 
 
 def prose_of(events: Sequence[Event]) -> list[str]:
-    """All text of some length in the model's replies: contents, and strings inside answers and arguments."""
+    """All text in the model's replies: contents, and strings inside answers and arguments.
 
-
+    Of a reply that a fault damaged, only what can still be read as JSON: the rest is not what the model said.
+    """
     found: list[str] = []
-
-    def gather(value: Any) -> None:
-        if isinstance(value, str):
-            if len(value) > 8:
-                found.append(value)
-        elif isinstance(value, Mapping):
-            for inner in value.values():
-                gather(inner)
-        elif isinstance(value, list):
-            for inner in value:
-                gather(inner)
-
     for event in of(events, "gateway", "reply"):
         message = event["message"]
         texts = [message.get("content")]
         texts += [call["function"]["arguments"] for call in message.get("tool_calls") or []]
         for text in texts:
             try:
-                gather(json.loads(text or "null"))
+                found += _strings(json.loads(text or "null"))
             except ValueError:
-                gather(text)
+                found += [] if event["damaged"] else [text]
     return found
+
+
+def _strings(value: Json) -> Iterator[str]:
+    """Every string in a JSON value, keys left out."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for inner in value.values():
+            yield from _strings(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _strings(inner)

@@ -16,6 +16,13 @@ __all__ = ["Decision", "JudgedLine", "judge", "load_thresholds"]
 Verdict = Literal["pass", "fail", "inconclusive", "not_applicable"]
 Summary = Mapping[str, Any]
 EXIT_CODES = {"pass": 0, "fail": 1, "inconclusive": 3}
+WHY_MISSING = {
+    "rate": "n = 0",
+    "cost": "no success, no figure",
+    "saving": "no trials in common, or no success on one side",
+    "seconds": "no trials that were timed",
+    "number": "no storm was witnessed",
+}
 ROUNDING = 1e-12
 """So that a figure is never worse than itself."""
 
@@ -153,7 +160,7 @@ def _doubt(line: Line, cell: Summary, reading: Reading | None, unjudged_max: flo
     if trials["harness_error"] > unjudged_max * trials["run"]:
         return f"the harness could not judge {trials['harness_error']} of {trials['run']} trials"
     if reading is None:
-        return "no such trials, no success, or no choice to score"
+        return WHY_MISSING[METRICS[line.metric].kind]
     if reading.n < line.min_n and not reading.exhaustive:
         return f"n = {reading.n}, at least {line.min_n} needed"
     return ""

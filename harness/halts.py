@@ -10,6 +10,11 @@ from kintsugi.harness.records import Halt
 
 __all__ = ["judge_halts"]
 
+SERVER_ERROR = 500
+"""From this status on an answer does not tell whether a write happened."""
+TOO_MANY_REQUESTS = 429
+"""From this status on an answer is worth another try."""
+
 
 def judge_halts(workflow: Workflow, drifted: str | None, events: Sequence[Event]) -> Iterator[Halt]:
     """Every halt of a run, with whether the history justifies it and why. `events` are the run's."""
@@ -20,10 +25,11 @@ def judge_halts(workflow: Workflow, drifted: str | None, events: Sequence[Event]
         if asked["kind"] == "in_doubt":
             justified, why = _in_doubt(workflow, asked, before)
         elif asked["kind"] == "budget":
-            justified, why = _budget(workflow, asked, before)
+            justified, why = _budget(workflow, asked, _since_the_last_repair(asked, before))
         elif asked["kind"] == "stale":
-            flagged = drifted is not None and workflow.drifts[drifted].outcome == "flag"
-            justified, why = flagged, "the drift is to be flagged" if flagged else "nothing changed that is to be flagged"
+            moved = drifted is not None and bool(of(before, "world", "drift"))
+            justified = moved and workflow.drifts[str(drifted)].outcome == "flag"
+            why = "the drift is to be flagged" if justified else "nothing changed that is to be flagged"
         else:
             justified, why = False, f"the workflow asks for no {asked['kind']}"
         yield Halt(asked["kind"], asked["step"], justified, why)
@@ -36,12 +42,12 @@ def _in_doubt(workflow: Workflow, asked: Event, before: Sequence[Event]) -> tupl
         return False, "it concerns no write"
     if tool.idempotency != "none":
         return False, f"{tool.name} can be repeated safely (idempotency {tool.idempotency!r})"
-    issued = [e for e in of(before, "world", "request") if (e["tool"], e["arguments"]) == (tool.name, asked["arguments"])]
+    issued = _tries(asked, before)
     if not issued:
         return False, f"{tool.name} was never called"
-    told = {event["request"] for event in of(before, "world", "delivered") if event["delivered"]}
-    answered = {e["request"] for e in of(before, "world", "answer") if e["request"] in told and e["status"] < 500}
-    if all(event["request"] in answered for event in issued):
+    told = _told(before)
+    statuses = {event["request"]: event["status"] for event in of(before, "world", "answer")}
+    if all(event["request"] in told and statuses[event["request"]] < SERVER_ERROR for event in issued):
         return False, f"every call of {tool.name} was answered"
     return True, f"{tool.name} is opaque, and a call of it was never answered"
 
@@ -50,17 +56,49 @@ def _budget(workflow: Workflow, asked: Event, before: Sequence[Event]) -> tuple[
     """Justified where as many tries as the policy allows went without a usable answer."""
     policy = workflow.policy
     if asked["tool"]:
-        told = {event["request"] for event in of(before, "world", "delivered") if event["delivered"]}
-        good = {e["request"] for e in of(before, "world", "answer") if e["status"] < 429 and e["request"] in told}
-        tries = [e for e in of(before, "world", "request") if (e["tool"], e["arguments"]) == (asked["tool"], asked["arguments"])]
-        failed = sum(event["request"] not in good for event in tries)
+        told = _told(before)
+        good = {e["request"] for e in of(before, "world", "answer") if e["status"] < TOO_MANY_REQUESTS}
+        failed = sum(event["request"] not in good & told for event in _tries(asked, before))
         return _enough(failed, policy.attempts, f"tries of {asked['tool']}")
     asks = of(before, "gateway", "ask")
     if len(asks) >= policy.model_calls_max:
         return True, f"{len(asks)} model calls, the budget of the run"
-    bad = [e for e in of(before, "gateway", "reply") if not e["as_scripted"]]
-    unanswered = len(asks) - len(of(before, "gateway", "reply"))
-    return _enough(len(bad) + unanswered, min(policy.malformed_attempts, policy.attempts), "asks of the model")
+    told = {event["request"] for event in of(before, "gateway", "delivered") if event["delivered"]}
+    replies = {e["request"]: e for e in of(before, "gateway", "reply") if e["request"] in told}
+    malformed = unanswered = 0
+    for ask in reversed(asks):
+        reply = replies.get(ask["request"])
+        other = (ask["step"], ask["item"]) != (asks[-1]["step"], asks[-1]["item"])
+        if other or (reply is not None and reply["as_scripted"]):
+            break
+        malformed += reply is not None
+        unanswered += reply is None
+    if unanswered >= policy.attempts:
+        return _enough(unanswered, policy.attempts, "asks of the model")
+    return _enough(malformed, policy.malformed_attempts, "replies of the model")
+
+
+def _since_the_last_repair(asked: Event, before: Sequence[Event]) -> Sequence[Event]:
+    """The events after a person last answered a spent budget of the same step, from when on it counts anew."""
+    repairs = [e for e in of(before, "human", "decided") if (e["kind"], e["step"]) == ("budget", asked["step"])]
+    return [event for event in before if not repairs or event["t"] > repairs[-1]["t"]]
+
+
+def _tries(asked: Event, before: Sequence[Event]) -> list[Event]:
+    """The requests that made the call which is asked about."""
+    called = (asked["tool"], asked["arguments"])
+    return [event for event in of(before, "world", "request") if (event["tool"], event["arguments"]) == called]
+
+
+def _told(before: Sequence[Event]) -> set[int]:
+    """The requests of the world whose answer reached a worker that lived to do something with it.
+
+    What is written to a worker that is killed before it does anything else may never have been read.
+    """
+    ended = {event["generation"] for event in of(before, "runner", "exited")}
+    last = {event["generation"]: event["request"] for event in before if {"generation", "request"} <= event.keys()}
+    unread = {last[generation] for generation in ended & last.keys()}
+    return {event["request"] for event in of(before, "world", "delivered") if event["delivered"]} - unread
 
 
 def _enough(count: int, budget: int, what: str) -> tuple[bool, str]:

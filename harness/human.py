@@ -14,6 +14,7 @@ from typing import Any
 from kintsugi.faults.actions import Decide
 from kintsugi.faults.points import Point
 from kintsugi.harness.crossing import Incoming
+from kintsugi.harness.identity import UNPLANNED
 from kintsugi.harness.nemesis import Nemesis
 from kintsugi.harness.session import SECONDS_PER_HOUR, TIME_SCALE, Approval, Run, Session
 from kintsugi.runtime.rules import arguments_digest
@@ -24,8 +25,6 @@ REPAIR_HOURS = 1.0
 SETTLE = 0.4
 """The part of the wait for a decision after which the SUT is taken to be parked, and may be struck."""
 DELIVERY_RETRY_SECONDS = 0.1
-UNKNOWN_STEP = "unplanned"
-
 
 class Human:
     """One trial's person. `serve` is the inbox; what the person does runs beside it."""
@@ -61,7 +60,7 @@ class Human:
                 for other in run.questions.values()
             )
             question = {**body, "request_id": request_id, "step": step, "item": item, "digest": digest, "open": True}
-            question |= {"decision": None, "tool": body.get("tool") or "", "asked_by": incoming.generation.number}
+            question |= {"decision": None, "witness": None, "tool": body.get("tool") or "", "asked_by": incoming.generation.number}
             run.questions[request_id] = question
             history.add(
                 "human",
@@ -103,7 +102,7 @@ class Human:
             if where is not None:
                 return where
         step = str(body.get("step") or "")
-        return (step, int(body.get("item") or 0)) if step in self._session.workflow.steps else (UNKNOWN_STEP, 0)
+        return (step, int(body.get("item") or 0)) if step in self._session.workflow.steps else (UNPLANNED, 0)
 
     # --- decisions ------------------------------------------------------------------------------------------
 
@@ -175,9 +174,7 @@ class Human:
     ) -> None:
         """Push a decision until it is durably acknowledged, as often as it is to be delivered."""
         approval = question["kind"] == "approval"
-        if witness is not None:
-            lives = len({g.number for g in self._session.generations.values() if g.number > question["asked_by"]})
-            witness(f"decision {decide.answer} after {decide.delay_hours:g} h, {lives} worker(s) since the question")
+        question["witness"] = None if witness is None else (witness, decide)
         if self._session.adapter.decisions == "poll":
             return
         point = Point("decision", question["step"], question["item"], 1, "before")
@@ -202,6 +199,12 @@ class Human:
                 return
 
     def _delivered(self, run: Run, question: dict[str, Any]) -> None:
+        """Note that a decision has reached the SUT, which is what witnesses how it was to be given."""
+        if question["witness"] is not None:
+            witness, decide = question["witness"]
+            question["witness"] = None
+            lives = len({g.number for g in self._session.generations.values() if g.number > question["asked_by"]})
+            witness(f"decision {decide.answer} after {decide.delay_hours:g} h, {lives} worker(s) since the question")
         self._session.history.add(
             "human", "delivered", run=run.id, question=question["request_id"], step=question["step"], kind=question["kind"]
         )

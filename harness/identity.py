@@ -11,7 +11,10 @@ from typing import Any
 from kintsugi.golden_workflows.reference import Call, trajectory
 from kintsugi.golden_workflows.spec import Workflow
 
-__all__ = ["Identifier", "reference_calls"]
+__all__ = ["UNPLANNED", "Identifier", "reference_calls"]
+
+UNPLANNED = "unplanned"
+"""The step of whatever the plan has no place for: calls of other tools, questions about no one step."""
 
 
 def reference_calls(workflow: Workflow) -> list[Call]:

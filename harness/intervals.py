@@ -6,6 +6,7 @@ scipy and numpy are imported where they are used, so that a command that measure
 from __future__ import annotations
 
 import math
+from collections import Counter
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -27,8 +28,8 @@ __all__ = [
 
 Interval = tuple[float, float]
 
-RESAMPLES = 4000
-"""A hundred draws beyond each end of a 95% interval."""
+RESAMPLES = 2000
+"""Fifty draws beyond each end of a 95% interval."""
 
 
 @lru_cache(maxsize=65536)
@@ -85,24 +86,22 @@ def cluster_bootstrap(
     every call, or none, is a success, drawing again can't show any spread; the interval is then Clopper and
     Pearson's over the trials, as if each were one call. The order of the clusters does not matter.
     """
-    counted = sorted((k, n) for k, n in clusters if n)
+    counted = [(k, n) for k, n in clusters if n]
     k, n = sum(k for k, _ in counted), sum(n for _, n in counted)
     if n == 0:
         raise ValueError("no calls, no rate")
     if k in {0, n}:
         return clopper_pearson(len(counted) if k else 0, len(counted), confidence)
-    weights = _resamples(len(counted), seed)
-    rates = (weights @ _column(counted, 0)) / (weights @ _column(counted, 1))
-    return _ends(rates, confidence)
+    drawn = _draw_again(counted, seed)
+    return _ends(drawn[:, 0] / drawn[:, 1], confidence)
 
 
 def cost_bootstrap(
     runs: Sequence[tuple[float, float]], *, seed: int = 0, confidence: float = 0.95
 ) -> tuple[float, float | None]:
     """The interval of a cost per success, over runs of (cost, successes). An end of None: without bound."""
-    ordered = sorted(runs)
-    weights = _resamples(len(ordered), seed)
-    return _bounded(_per_success(weights, ordered), confidence)
+    drawn = _draw_again(runs, seed)
+    return _bounded(_per_success(drawn[:, 0], drawn[:, 1]), confidence)
 
 
 def cost_ratio_bootstrap(
@@ -113,36 +112,36 @@ def cost_ratio_bootstrap(
     Pairs are drawn again whole, so that what both have in common (workflow, schedule, seed) cancels. A draw
     in which the first has no success is infinitely dear; an upper end of None is without bound.
     """
-    ordered = sorted(pairs)
-    weights = _resamples(len(ordered), seed)
-    first = _per_success(weights, [(cost, successes) for cost, successes, _, _ in ordered])
-    second = _per_success(weights, [(cost, successes) for _, _, cost, successes in ordered])
     import numpy as np
 
+    drawn = _draw_again(pairs, seed)
+    first, second = _per_success(drawn[:, 0], drawn[:, 1]), _per_success(drawn[:, 2], drawn[:, 3])
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = first / second
     return _bounded(ratios[~np.isnan(ratios)], confidence)
 
 
-def _resamples(size: int, seed: int) -> Array:
-    """How often each of `size` units is drawn, in each resample."""
+def _draw_again(rows: Sequence[tuple[float, ...]], seed: int) -> Array:
+    """The column sums of each resample: as many rows as there are, drawn with replacement.
+
+    Equal rows are drawn as one kind, so the order of rows does not matter, and many trials with few outcomes
+    cost little.
+    """
     import numpy as np
 
-    if size == 0:
+    if not rows:
         raise ValueError("nothing to draw from")
-    return np.random.default_rng(seed).multinomial(size, np.full(size, 1 / size), size=RESAMPLES)
+    kinds = sorted(Counter(rows).items())
+    shares = np.asarray([times for _, times in kinds]) / len(rows)
+    drawn = np.random.default_rng(seed).multinomial(len(rows), shares, size=RESAMPLES)
+    sums: Array = drawn @ np.asarray([row for row, _ in kinds], dtype=float)
+    return sums
 
 
-def _column(rows: Sequence[Sequence[float]], position: int) -> Array:
+def _per_success(cost: Array, successes: Array) -> Array:
+    """Infinite where there was no success."""
     import numpy as np
 
-    return np.asarray([row[position] for row in rows], dtype=float)
-
-
-def _per_success(weights: Array, runs: Sequence[tuple[float, float]]) -> Array:
-    import numpy as np
-
-    cost, successes = weights @ _column(runs, 0), weights @ _column(runs, 1)
     costs: Array = np.divide(cost, successes, out=np.full(len(cost), np.inf), where=successes > 0)
     return costs
 

@@ -46,15 +46,23 @@ def _case(suite: Element, result: TrialResult) -> None:
         name=_printable(result.id),
         time=f"{result.times.wall:.3f}",
     )
-    reason = _printable(result.reason)
     if result.verdict == "harness_error":
-        SubElement(case, "error", type="harness_error", message=reason)
+        _say(case, "error", "harness_error", result.reason)
     elif result.verdict is None:
-        SubElement(case, "skipped", message=f"{result.injection}: {reason}")
+        _say(case, "skipped", result.injection, f"{result.injection}: {result.reason}")
     elif not recovered(result):
         # A storm can end well and still have been stormier than it may.
-        kind = result.verdict if result.verdict not in {"correct", "correct_halt"} else "out_of_bounds"
-        SubElement(case, "failure", type=kind, message=reason)
+        ended_well = result.verdict in {"correct", "correct_halt"}
+        _say(case, "failure", "out_of_bounds" if ended_well else result.verdict, result.reason)
+
+
+def _say(case: Element, tag: str, kind: str, reason: str) -> None:
+    """The last line is the message, because that is where a traceback says what it is about."""
+    text = _printable(reason)
+    lines = text.strip().splitlines()
+    found = SubElement(case, tag, type=kind, message=lines[-1] if lines else kind)
+    if len(lines) > 1:
+        found.text = text
 
 
 def _count(element: Element) -> None:

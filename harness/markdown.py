@@ -12,11 +12,21 @@ if TYPE_CHECKING:
 __all__ = ["to_markdown"]
 
 DASH = "–"
+HEADS = (
+    "SUT",
+    "completion",
+    "recovery",
+    "trajectory",
+    "unsafe",
+    "corrupted",
+    "$ a success, clean / under faults",
+    "unplanned repair",
+)
 APART = ("not_exposed", "invalid_injection", "baseline_failed", "not_applicable", "harness_error")
 
 
 def to_markdown(summary: Mapping[str, Any], decision: Decision | None = None) -> str:
-    """A table of the metrics for each workflow class, and one of recovery by fault; the gate's word, if given.
+    """A table of metrics for each workflow class, one of recovery by fault, and the gate's word, if given.
 
     A rate is shown with k / n and its 95% interval; a dash is what was not measured.
     """
@@ -102,11 +112,11 @@ def _faults(summary: Mapping[str, Any], classes: Sequence[str]) -> str:
 
 def _assumptions(assumed: Mapping[str, Any]) -> str:
     model, human, compute = assumed["model"], assumed["human"], assumed["compute"]
+    tokens = [f"${model[f'{kind}_usd_per_million']:g}" for kind in ("input", "cached_input", "output")]
     return (
-        f"Assumed: {_safe(model['name'])} at ${model['input_usd_per_million']:g} / "
-        f"${model['cached_input_usd_per_million']:g} cached / ${model['output_usd_per_million']:g} per million "
-        f"tokens, a core-hour at ${compute['usd_per_cpu_hour']:g}, an hour of a person at "
-        f"${human['usd_per_hour']:g}; token counts: {_safe(assumed['token_source'])}. "
+        f"Assumed: {_safe(model['name'])} at {' / '.join(tokens)} a million tokens (in / cached / out), "
+        f"${compute['usd_per_cpu_hour']:g} a core-hour, ${human['usd_per_hour']:g} an hour of a person; "
+        f"token counts: {_safe(assumed['token_source'])}. "
         "SUTs are honest but buggy; the numbers are not defended against one that cheats."
     )
 

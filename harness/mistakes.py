@@ -36,7 +36,7 @@ PROFILES: Mapping[str, Profile] = {
 
 def vary(profile: Profile, wanted: Wanted, reply: Reply, tools: Sequence[Mapping[str, Any]], source: str) -> Reply:
     """The reply with at most one of the model's own mistakes, drawn from `source` (seed, step, n)."""
-    draw = random.Random(f"variance/{source}")  # noqa: S311 - seeded, so that a trial can be repeated
+    draw = random.Random(f"variance/{source}")
     if wanted.kind == "close" or (wanted.after_error and draw.random() < profile.corrects_itself):
         return reply
     chance = draw.random()
@@ -73,16 +73,18 @@ def _wrong_argument(wanted: Wanted, reply: Reply, draw: random.Random, source: s
             value = json.loads(reply.message["content"])
         except ValueError:
             return reply
-        return Reply({**reply.message, "content": json.dumps(_slip(value, draw), ensure_ascii=False)}, "stop")
-    arguments = _arguments(reply)
+        slipped = _slip(value, draw)
+        return Reply({**reply.message, "content": json.dumps(slipped, ensure_ascii=False)}, reply.finish_reason)
+    right = arguments = _arguments(reply)
     if wanted.function == APPROVAL_FUNCTION:
-        arguments = {**arguments, "arguments": _slip(arguments["arguments"], draw)}
+        arguments = {**right, "arguments": _slip(right["arguments"], draw)}
     else:
-        arguments = _slip(arguments, draw)
-    return call_reply(wanted.function, arguments, source)
+        arguments = _slip(right, draw)
+    # Where there is nothing to get wrong the reply stays the right one, down to the call's id.
+    return reply if arguments == right else call_reply(wanted.function, arguments, source)
 
 
-def _slip(values: Mapping[str, Any], draw: random.Random) -> Mapping[str, Any]:
+def _slip(values: dict[str, Any], draw: random.Random) -> dict[str, Any]:
     """One plausible slip: a neighbouring id, two digits exchanged, a factor of ten; prose is left alone."""
     apt = sorted(name for name, value in values.items() if _slipped(value) != value)
     if not apt:

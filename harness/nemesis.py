@@ -226,14 +226,17 @@ class Nemesis:
         return self._session.workflow.steps[point.step].tool
 
     def decision(self, step: str, item: int) -> tuple[Decide, Callable[[str], None]] | None:
-        """How the person answers the approval of this step, where the schedule says, and where to witness it."""
+        """How the person answers the approval of this step, where the schedule says, and where to witness it.
+
+        Asked again, the person says the same again.
+        """
         for armed in self._armed:
             if armed.strike.point.kind == "human" and (armed.strike.point.step, armed.strike.point.item) == (step, item):
                 for action in armed.actions:
-                    if isinstance(action, Decide) and not armed.decided:
-                        armed.decided = True
-                        if armed.actions[0] is action:
+                    if isinstance(action, Decide):
+                        if armed.actions[0] is action and not armed.decided:
                             self._inject(armed)
+                        armed.decided = True
                         return action, lambda evidence, armed=armed: self._witness(armed, evidence)  # type: ignore[misc]
         return None
 
@@ -243,6 +246,12 @@ class Nemesis:
             if armed.done:
                 armed.lapsed = True
         self._outage_until = 0.0 if self._outage_until is not None else None
+
+    def close(self) -> None:
+        """At the end of the trial: note what was begun and could not come about, because the SUT had ended."""
+        for armed in self._armed:
+            if armed.decided and armed.done and not armed.witnessed:
+                self._session.history.add("nemesis", "missed", strike=armed.index, why="the decision was never fetched")
 
     def timer_begins(self, crossing: Crossing) -> None:
         """Where a timer with an armed fault begins with this answer, strike it once the SUT is parked on it.

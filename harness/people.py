@@ -38,11 +38,10 @@ def human_rates(chosen: Sequence[Sample], suffix: str) -> dict[str, Rate | None]
 
 
 def _unavoidable(sample: Sample) -> bool:
-    """Whether all that had to be mended were justified halts over an opaque tool."""
+    """Whether all there was to mend were halts over opaque tools; correct_halt says they were justified."""
     mended = [result for result in sample if repairs(result)]
     return bool(mended) and all(
-        result.verdict == "correct_halt"
-        and all(h.kind == "in_doubt" and h.justified for h in result.human.halts)
+        result.verdict == "correct_halt" and all(halt.kind == "in_doubt" for halt in result.human.halts)
         for result in mended
     )
 

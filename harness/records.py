@@ -6,8 +6,8 @@ Metrics, gate and reports are computed from these lines alone, so that they can 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, Literal, TypeVar
 
 __all__ = [
     "INJECTIONS",
@@ -24,6 +24,8 @@ __all__ = [
     "Usage",
     "VerdictName",
 ]
+
+Part = TypeVar("Part", "Count", "Halt", "Human", "Measures", "Repeats", "Storm", "Times", "Usage")
 
 VerdictName = Literal["correct", "correct_halt", "needless_halt", "corrupted", "failed", "lost", "harness_error"]
 VERDICTS: tuple[VerdictName, ...] = (
@@ -202,16 +204,21 @@ class TrialResult:
     def from_json(cls, data: Mapping[str, Any]) -> TrialResult:
         """The result that `to_json` wrote. Unknown keys are ignored, so that later versions may add some."""
         known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
-        measures = {name: Count(**count) for name, count in data["measures"].items()}
-        halts = tuple(Halt(**halt) for halt in data["human"]["halts"])
+        measures = {name: _read(Count, count) for name, count in data["measures"].items()}
+        halts = tuple(_read(Halt, halt) for halt in data["human"]["halts"])
         human = {**data["human"], "halts": halts, "approval_hours": tuple(data["human"]["approval_hours"])}
         known |= {
             "points": tuple(data["points"]),
-            "measures": Measures(**measures),
-            "usage": Usage(**data["usage"]),
-            "repeats": Repeats(**data["repeats"]),
-            "human": Human(**human),
-            "times": Times(**data["times"]),
-            "storm": Storm(**data["storm"]) if data.get("storm") else None,
+            "measures": _read(Measures, measures),
+            "usage": _read(Usage, data["usage"]),
+            "repeats": _read(Repeats, data["repeats"]),
+            "human": _read(Human, human),
+            "times": _read(Times, data["times"]),
+            "storm": _read(Storm, data["storm"]) if data.get("storm") else None,
         }
         return cls(**known)
+
+
+def _read(form: type[Part], data: Mapping[str, Any]) -> Part:
+    """A part of a result from its JSON; keys that this version does not know are passed over."""
+    return form(**{field.name: data[field.name] for field in fields(form) if field.name in data})

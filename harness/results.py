@@ -81,9 +81,9 @@ class Results:
         path = self.folder / "trials.jsonl"
         if not path.is_file():
             return found
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(keepends=True), start=1):
-            if not line.endswith("\n"):
-                break
+        # Split at line feeds only: a string in JSON may hold other characters that end a line of text.
+        *lines, _ = path.read_text(encoding="utf-8").split("\n")
+        for number, line in enumerate(lines, start=1):
             try:
                 result = TrialResult.from_json(json.loads(line))
             except (ValueError, KeyError, TypeError) as error:
@@ -96,11 +96,14 @@ class Results:
         return self.folder / "histories" / f"{hashlib.sha256(trial_id.encode()).hexdigest()[:16]}.jsonl"
 
     def history(self, trial_id: str) -> list[Event]:
-        """The events of a trial. Raises FolderProblem where they are not there."""
+        """The events of a trial. Raises FolderProblem where they are not there, or are no events."""
         path = self.history_path(trial_id)
         if not path.is_file():
             raise FolderProblem(f"{path}: the history of {trial_id} is missing")
-        return read_history(path)
+        try:
+            return read_history(path)
+        except ValueError as error:
+            raise FolderProblem(f"{path}: can't be read: {error}") from error
 
     # --- writing --------------------------------------------------------------------------------------------
 
@@ -109,13 +112,21 @@ class Results:
 
         Raises FolderProblem where it is in use, holds other results, or was begun with another request.
         """
-        begun = self.folder / "run.json"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._take_lock()
-            (self.folder / "histories").mkdir(exist_ok=True)
         except OSError as error:
             raise FolderProblem(f"{self.folder}: can't be written: {error.strerror}; choose another with --out") from error
+        try:
+            self._begin(asked, resume=resume)
+        except BaseException as error:
+            self._give_lock_back()
+            if isinstance(error, OSError) and not isinstance(error, Unwritable):
+                raise FolderProblem(f"{self.folder}: can't be written: {error.strerror}") from error
+            raise
+
+    def _begin(self, asked: Mapping[str, Any], *, resume: bool) -> None:
+        begun = self.folder / "run.json"
         if begun.is_file() and not resume:
             raise FolderProblem(f"{self.folder}: holds results already; go on with --resume, or choose another with --out")
         if resume and not begun.is_file():
@@ -131,21 +142,31 @@ class Results:
             self._drop_half_line()
         else:
             write_atomically(begun, json.dumps(dict(asked), indent=1) + "\n")
+        (self.folder / "histories").mkdir(exist_ok=True)
         shutil.rmtree(self.state_folder, ignore_errors=True)
         self.state_folder.mkdir()
 
     def _take_lock(self) -> None:
-        self._lock = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = os.open(self.folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
+            os.close(lock)
             raise FolderProblem(f"{self.folder}: another run is writing there; wait for it or choose another with --out") from None
+        self._lock = lock
+
+    def _give_lock_back(self) -> None:
+        if self._lock is not None:
+            (self.folder / ".lock").unlink(missing_ok=True)
+            os.close(self._lock)
+            self._lock = None
 
     def _drop_half_line(self) -> None:
         path = self.folder / "trials.jsonl"
         if path.is_file():
-            data = path.read_bytes()
-            path.write_bytes(data[: data.rfind(b"\n") + 1])
+            # Cut in place: written anew, a crash on the way would lose every verdict.
+            with path.open("r+b") as file:
+                file.truncate(file.read().rfind(b"\n") + 1)
 
     @property
     def state_folder(self) -> Path:
@@ -165,9 +186,7 @@ class Results:
             raise Unwritable(f"{path}: can't be written: {error.strerror}") from error
 
     def end(self) -> None:
-        """Leave nothing temporary behind and give the folder free."""
-        shutil.rmtree(self.state_folder, ignore_errors=True)
+        """Leave nothing temporary behind and give the folder free; does nothing to a folder that was never taken."""
         if self._lock is not None:
-            (self.folder / ".lock").unlink(missing_ok=True)
-            os.close(self._lock)
-            self._lock = None
+            shutil.rmtree(self.state_folder, ignore_errors=True)
+            self._give_lock_back()

@@ -10,12 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kintsugi.golden_workflows.chains.naive import APPROVAL_FUNCTION, WAIT_FUNCTION, function_name
 from kintsugi.golden_workflows.expressions import ExpressionError, names_in
-from kintsugi.golden_workflows.plan import Instance, Results, next_instance
+from kintsugi.golden_workflows.plan import Instance, Results, dependents, next_instance, step_named
 from kintsugi.golden_workflows.reference import script_reply
 from kintsugi.golden_workflows.spec import FREE_TEXT, Workflow
 from kintsugi.runtime.rules import approval_needed
@@ -80,18 +80,20 @@ def _judgement(workflow: Workflow, step: str, messages: Sequence[Mapping[str, An
     if script is None:
         return Wanted("answer", step, 0, missing=f"what {step!r} is")
     needed = names_in([v.removeprefix("~") if isinstance(v, str) else v for v in script.values()])
-    for candidate in _objects(messages):
+    # The latest inputs count, as the latest result of a read does.
+    for position, candidate in reversed(list(_objects(messages))):
         inputs = candidate.get("inputs", candidate)
         if isinstance(inputs, Mapping) and needed <= set(inputs):
-            corrected = any("rejected" in str(message.get("content")) for message in messages[-1:])
+            after = messages[max(position + 1, len(messages) - 1) :]
+            corrected = any("rejected" in str(message.get("content")) for message in after)
             return Wanted("answer", step, 0, inputs, after_error=corrected)
     return Wanted("answer", step, 0, missing=", ".join(sorted(needed)))
 
 
-def _objects(messages: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
-    """Every JSON object that stands in the messages' text, the outermost ones, in order."""
+def _objects(messages: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Every JSON object in the messages' text, the outermost ones, in order, each with its message's position."""
     decoder = json.JSONDecoder()
-    for message in messages:
+    for number, message in enumerate(messages):
         text = message.get("content")
         position = text.find("{") if isinstance(text, str) else -1
         while isinstance(text, str) and position >= 0:
@@ -100,7 +102,7 @@ def _objects(messages: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any
             except ValueError:
                 position += 1
             else:
-                yield value
+                yield number, value
             position = text.find("{", position)
 
 
@@ -129,38 +131,54 @@ class _Transcript:
         self.workflow = workflow
         self.entries = entries
         self.results: Results = {}
-        self.approved: dict[str, Mapping[str, Any]] = {}
         self.refused_by_human = ""
+        self.stuck = ""
+        """Why the values so far don't allow the plan to go on; empty where they do."""
         self.errors = 0
         """How often in a row the step that is due was refused."""
         self.erred = bool(entries) and not entries[-1].ok
         self._tools = {function_name(name): name for name in workflow.tools}
+        self._approved: dict[str, tuple[_Entry, Mapping[str, Any]]] = {}
+        """For each function, what was asked for and what was granted, until the call has been made."""
+        self._made: dict[tuple[str, int], _Entry] = {}
+        """The call that gave each step and item its result."""
         for entry in entries:
             self._take(entry)
 
     def _take(self, entry: _Entry) -> None:
+        due = self.due()
         if not entry.ok:
-            due = self.due()
             self.errors += due is not None and entry.function in {APPROVAL_FUNCTION, function_name(due.tool)} and self._meant(due, entry)
             return
         if entry.function == APPROVAL_FUNCTION:
             decision = entry.result.get("decision") if isinstance(entry.result, Mapping) else None
             if decision in {"approve", "amend"}:
-                self.approved[str(entry.arguments.get("function"))] = entry.result.get("arguments", {})
+                granted = entry.result.get("arguments", {})
+                self._approved[str(entry.arguments.get("function"))] = (entry, granted)
                 self.errors = 0
             else:
                 self.refused_by_human = str(decision)
             return
-        due = self.due()
-        if due is None:
+        if due is None or not self._is_for(due, entry):
+            self._take_again(entry)
             return
-        name = WAIT_FUNCTION if due.kind == "sleep" else function_name(due.tool)
-        if entry.function == name:
-            self.results.setdefault(due.step, {})[due.item] = entry.result
-            self.approved.pop(entry.function, None)
-            self.errors = 0
-            return
-        self._take_again(entry)
+        self.results.setdefault(due.step, {})[due.item] = entry.result
+        self._made[due.step, due.item] = entry
+        self._approved.pop(entry.function, None)
+        self.errors = 0
+
+    def _is_for(self, due: Instance, entry: _Entry) -> bool:
+        """Whether a call is taken for the step that is due: it is of that function, and no repeat of an earlier call."""
+        if entry.function != (WAIT_FUNCTION if due.kind == "sleep" else function_name(due.tool)):
+            return False
+        return self._meant(due, entry) or not any(
+            (made.function, made.arguments) == (entry.function, entry.arguments) for made in self._made.values()
+        )
+
+    def granted(self, due: Instance) -> Mapping[str, Any] | None:
+        """The approved arguments of a write that is due; None where none were, or only for what was due before."""
+        asked, granted = self._approved.get(function_name(due.tool), (None, {}))
+        return granted if asked is not None and self._meant(due, asked) else None
 
     def _meant(self, due: Instance, entry: _Entry) -> bool:
         """Whether a call was an attempt at the step that is due: its literal arguments are the right ones."""
@@ -171,24 +189,36 @@ class _Transcript:
         )
 
     def _take_again(self, entry: _Entry) -> None:
-        """A read that was made again: its latest result counts."""
+        """A read that was made again: its latest result counts, and what rests on another one is open again."""
         tool = self._tools.get(entry.function)
-        for step in self.workflow.plan["steps"]:
-            if step.get("tool") == tool and self.workflow.tools[str(tool)].effect == "read":
-                for item in self.results.get(step["id"], {}):
-                    if len(self.results[step["id"]]) == 1:
-                        self.results[step["id"]][item] = entry.result
+        if tool is None or self.workflow.tools[tool].effect != "read":
+            return
+        for (step, item), made in list(self._made.items()):
+            same = (made.function, made.arguments) == (entry.function, entry.arguments)
+            if same and item in self.results.get(step, {}) and self.results[step][item] != entry.result:
+                self.results[step][item] = entry.result
+                self._forget(step)
+
+    def _forget(self, changed: str) -> None:
+        """Drop every result that rests on a changed read, except effects, which can't be undone."""
+        for name in dependents(self.workflow.plan, changed):
+            tool = step_named(self.workflow.plan, name).get("tool")
+            if tool is None or self.workflow.tools[tool].effect == "read":
+                self.results.pop(name, None)
 
     def due(self) -> Instance | None:
         """The first step that has no result, the model's own judgements made on the way."""
-        while True:
-            try:
+        self.stuck = ""
+        try:
+            while True:
                 due = next_instance(self.workflow.plan, self._with_prose())
-            except ExpressionError:
-                return None
-            if due is None or due.kind != "model":
-                return due
-            self.results[due.step] = {0: script_reply(self.workflow.script[due.step], due.values["inputs"])}
+                if due is None or due.kind != "model":
+                    return due
+                self.results[due.step] = {0: script_reply(self.workflow.script[due.step], due.values["inputs"])}
+        except ExpressionError as error:
+            # An earlier mistake has led to values that the plan can make nothing of.
+            self.stuck = str(error)
+            return None
 
     def _with_prose(self) -> Results:
         """The results, with the model's prose as it stands in the transcript's own calls, where it does."""
@@ -225,7 +255,7 @@ def _next_call(workflow: Workflow, entries: Sequence[_Entry]) -> Wanted:
         return Wanted("close", "end", 0, ending=f"Stopped: the approval was answered with {transcript.refused_by_human}.")
     due = transcript.due()
     if due is None:
-        return end
+        return replace(end, ending=f"I can't go on: {transcript.stuck}.") if transcript.stuck else end
     if transcript.errors >= ERRORS_MAX:
         return Wanted("close", "end", 0, ending=f"I could not get past {due.step}.")
     erred = transcript.erred
@@ -234,7 +264,7 @@ def _next_call(workflow: Workflow, entries: Sequence[_Entry]) -> Wanted:
     function = function_name(due.tool)
     spec = workflow.tools[due.tool]
     if spec.effect == "write" and approval_needed(spec.public(), due.values):
-        granted = transcript.approved.get(function)
+        granted = transcript.granted(due)
         if granted is None:
             values = {"function": function, "arguments": dict(due.values)}
             return Wanted("call", due.step, due.item, values, APPROVAL_FUNCTION, after_error=erred)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -136,7 +138,9 @@ class _Stage:
             "KINTSUGI_SCRATCH_DIR": str(session.scratch_folder(generation.node)),
             "KINTSUGI_WORKER_ID": generation.node,
             "KINTSUGI_TIME_SCALE": repr(TIME_SCALE),
-            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "PATH": os.environ.get("PATH", os.defpath),
+            # A cold-started worker finds its packages where the harness found them.
+            "PYTHONPATH": os.pathsep.join(sys.path[1:]) if session.trial.kind == "timing" else "",
         }
 
     async def _supervise(self, generation: Generation, log: Path) -> None:
@@ -196,6 +200,7 @@ class _Stage:
         await asyncio.sleep(0)
         await self.doors.close()
         await session.end_tasks()
+        self.doors.nemesis.close()
         for generation in session.generations.values():
             process = generation.process
             if process is not None and process.ended.done() and not process.ended.exception():

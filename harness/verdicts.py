@@ -9,7 +9,7 @@ from kintsugi.golden_workflows.spec import Workflow
 from kintsugi.harness import measures
 from kintsugi.harness.checker import check
 from kintsugi.harness.history import Event
-from kintsugi.harness.records import TrialResult
+from kintsugi.harness.records import Repeats, TrialResult
 from kintsugi.scenarios.trial import Trial
 
 __all__ = ["judge_trial"]
@@ -25,9 +25,11 @@ def judge_trial(
     """The result of a trial from its history.
 
     `clean` is what the cell's baseline delivered; None says that the baseline did not end correctly, and then a
-    trial with a fault is `baseline_failed` and has no verdict.
+    trial with a fault is `baseline_failed` and has no verdict. A baseline is its own.
     """
     found = check(workflow, trial, events)
+    if trial.kind == "baseline":
+        clean = measures.delivered(events)
     fault = FAULTS.get(trial.fault)
     failed_baseline = clean is None and trial.kind in {"fault", "timing"} and found.verdict != "harness_error"
     halts = found.halts
@@ -50,10 +52,10 @@ def judge_trial(
         injection="baseline_failed" if failed_baseline else found.injection,
         verdict=None if failed_baseline else found.verdict,
         reason="the clean run of this cell did not end correctly" if failed_baseline else found.reason,
-        resumed_exactly=measures.resumed_exactly(trial, events, clean or {}),
+        resumed_exactly=None if clean is None else measures.resumed_exactly(trial, events, clean),
         measures=measures.measures(workflow, trial, events),
         usage=measures.usage(workflow, events),
-        repeats=measures.repeats(events, clean or {}),
+        repeats=Repeats() if clean is None else measures.repeats(events, clean),
         human=measures.human(events, halts),
         times=measures.times(events),
         storm=measures.storm(workflow, trial, events, storm_calls_max),

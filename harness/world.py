@@ -12,12 +12,11 @@ from typing import Any
 from kintsugi.golden_workflows.records import Unservable
 from kintsugi.golden_workflows.spec import Tool
 from kintsugi.harness.crossing import Incoming
+from kintsugi.harness.identity import UNPLANNED
 from kintsugi.harness.nemesis import Crossing
 from kintsugi.runtime.rules import approval_needed, arguments_digest, canonical, schema_problem
 
 __all__ = ["serve_tools"]
-
-UNKNOWN_STEP = "unplanned"
 
 
 async def serve_tools(incoming: Incoming) -> None:
@@ -28,7 +27,7 @@ async def serve_tools(incoming: Incoming) -> None:
         await _find(incoming)
         return
     where = incoming.session.identifier.tool(incoming.path[0], arguments, incoming.run.done())
-    crossing = incoming.crossing("tool", *(where or (UNKNOWN_STEP, 0)))
+    crossing = incoming.crossing("tool", *(where or (UNPLANNED, 0)))
     incoming.session.history.add(
         "world",
         "request",

@@ -1,22 +1,25 @@
-"""What broke and why, and what is counted apart: trials grouped so that each cause stands once, with its replay."""
+"""What broke and why, and what is counted apart: trials grouped so that each cause stands once."""
 
 from __future__ import annotations
 
 import re
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
-from kintsugi.harness.records import TrialResult
-from kintsugi.reports.numbers import DASH, number, pick, table
+from kintsugi.reports.numbers import DASH, listed, number, table
 from kintsugi.reports.tables import Cell, Grid, Group, Row, Sut
+
+if TYPE_CHECKING:
+    from kintsugi.harness.records import TrialResult
 
 __all__ = ["Breakage", "apart_grid", "apart_reasons", "breakages", "failed_baselines"]
 
 PASSING = frozenset({"correct", "correct_halt"})
-SEVERITY = ("corrupted", "lost", "failed", "needless_halt")
+STORMED = "storm out of bounds"
+SEVERITY = ("corrupted", "lost", "failed", STORMED, "needless_halt")
 APART = {
     "not_exposed": "not exposed",
     "invalid_injection": "invalid injection",
@@ -43,13 +46,27 @@ class Breakage:
 
 
 def breakages(results: Sequence[TrialResult], folder: str) -> dict[str, list[Breakage]]:
-    """Every non-passing trial by SUT × chain, grouped by fault, verdict and reason; the gravest and largest first."""
-    bad = [r for r in results if r.verdict is not None and r.verdict not in PASSING and r.verdict != "harness_error"]
-    found = _grouped(bad, lambda r: str(r.verdict), folder)
+    """Every non-passing trial by SUT × chain, grouped by fault, verdict and reason; the gravest first."""
+    found = _grouped([r for r in results if _ending(r)], _ending, folder)
     by_key: dict[str, list[Breakage]] = {}
     for breakage in sorted(found, key=lambda b: (SEVERITY.index(b.ending), -b.count, b.fault, b.example)):
         by_key.setdefault(breakage.key, []).append(breakage)
     return by_key
+
+
+def _ending(result: TrialResult) -> str:
+    """How a trial that did not pass ended; empty for one that did, or that there is no verdict on."""
+    if result.verdict is None or result.verdict == "harness_error":
+        return ""
+    if result.verdict not in PASSING:
+        return result.verdict
+    return STORMED if result.storm is not None and not result.storm.within_bounds else ""
+
+
+def _why(result: TrialResult) -> str:
+    if _ending(result) == STORMED and result.storm is not None:
+        return f"{result.storm.outage_calls_per_workflow:.1f} calls a workflow while the tool was out"
+    return result.reason
 
 
 def apart_reasons(results: Sequence[TrialResult], folder: str) -> list[Breakage]:
@@ -63,13 +80,15 @@ def _fate(result: TrialResult) -> str:
     return APART.get(fate, "")
 
 
-def _grouped(results: Sequence[TrialResult], ending: Any, folder: str) -> list[Breakage]:  # noqa: ANN401 - a function
+def _grouped(
+    results: Sequence[TrialResult], ending: Callable[[TrialResult], str], folder: str
+) -> list[Breakage]:
     groups: dict[tuple[str, str, str, str], list[TrialResult]] = {}
     for result in sorted(results, key=lambda r: r.id):
-        cause = _PARTICULAR.sub("…", result.reason)
+        cause = _PARTICULAR.sub("…", _why(result))
         groups.setdefault((result.key, _what(result), ending(result), cause), []).append(result)
     return [
-        Breakage(key, fault, how, found[0].reason, len(found), found[0].id, _replay(folder, found[0].id))
+        Breakage(key, fault, how, _why(found[0]), len(found), found[0].id, _replay(folder, found[0].id))
         for (key, fault, how, _), found in groups.items()
     ]
 
@@ -88,7 +107,9 @@ def apart_grid(suts: Sequence[Sut], results: Sequence[TrialResult]) -> Grid:
     counts = Counter((r.key, _fate(r)) for r in results)
     rows = []
     for sut in suts:
-        absent = [number(n) or 0.0 for split in table(sut.data, "not_applicable").values() for n in _values(split)]
+        absent = [
+            number(n) or 0.0 for split in table(sut.data, "not_applicable").values() for n in _values(split)
+        ]
         told = "not_applicable" in sut.data
         cells = [Cell(str(counts[sut.key, fate])) for fate in APART.values()]
         cells.append(Cell(f"{sum(absent):g}" if told else DASH))
@@ -107,5 +128,5 @@ def failed_baselines(suts: Sequence[Sut]) -> list[tuple[str, str]]:
         (sut.key, str(workflow))
         for sut in suts
         for cell in table(sut.data, "classes").values()
-        for workflow in pick(cell, "baselines", "failed") or ()
+        for workflow in listed(cell, "baselines", "failed")
     ]

@@ -1,24 +1,34 @@
 """The scorecard's figures, as SVG that can stand inline in HTML. Same numbers, same bytes.
 
-Every figure is narrow, so that several stand side by side on a desk and below each other on a phone. Shapes and
-hatches tell things apart, never colour alone. Text stays text, in the font of the page. matplotlib is imported when
-the first figure is drawn.
+Every figure is narrow, so that several stand side by side on a desk and below each other on a phone. Shapes
+and hatches tell things apart, never colour alone. Text stays text, in the font of the page. matplotlib is
+imported when the first figure is drawn.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
-from kintsugi.reports.numbers import Rate
-
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from matplotlib.axes import Axes
 
-__all__ = ["COST_PARTS", "Span", "Step", "after_curve", "cost_legend", "costs", "recovery_rates", "recovery_times"]
+    from kintsugi.reports.numbers import Rate
+
+__all__ = [
+    "COST_PARTS",
+    "Span",
+    "Step",
+    "after_curve",
+    "cost_legend",
+    "costs",
+    "recovery_rates",
+    "recovery_times",
+]
 
 INK, MUTED, RULE, GOLD = "#20262e", "#5a6470", "#d9d5cb", "#8a6100"
 COST_PARTS = {
@@ -28,12 +38,13 @@ COST_PARTS = {
 }
 """Colour and hatch of each part of the machine cost. In grey they run dark, light, striped."""
 
+_FONT = 10.0
 _STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "kintsugi",
     "text.parse_math": False,
     "font.family": "DejaVu Sans",
-    "font.size": 9.0,
+    "font.size": _FONT,
     "text.color": INK,
     "axes.edgecolor": RULE,
     "axes.linewidth": 0.8,
@@ -41,18 +52,21 @@ _STYLE = {
     "ytick.color": RULE,
     "xtick.labelcolor": MUTED,
     "ytick.labelcolor": MUTED,
-    "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5,
+    "xtick.labelsize": 9.0,
+    "ytick.labelsize": 9.0,
     "hatch.linewidth": 0.7,
 }
 _WIDTH, _ROW, _EDGE = 360.0, 24.0, 30.0
 _POINTS_PER_INCH = 72.0
-_LABEL_SHARE = 0.36
+_LETTER = 6.2
+"""About the width of a letter, so that labels get the room they need."""
+_LABELS_MOST = 0.5
+_RIGHT = 0.03
 
 
 @dataclass(frozen=True)
 class Span:
-    """Median, 95th percentile and maximum of a time, in seconds; and the median of the same trials' clean runs."""
+    """Median, 95th percentile and maximum of a time, in seconds; and the median of the clean runs."""
 
     p50: float
     p95: float
@@ -71,7 +85,7 @@ class Step:
 
 
 def recovery_rates(name: str, rows: Sequence[tuple[str, Rate | None]], target: float) -> str:
-    """One row for each SUT: its recovery rate as a dot, the 95% interval as a bar, the target as a dashed line."""
+    """A row for each SUT: its recovery rate as a dot, the interval as a bar, the target as a dashed line."""
     lowest = min([target, *(rate.value if rate.low is None else rate.low for _, rate in rows if rate)])
     left = max(0.0, lowest - 0.06)
 
@@ -91,7 +105,7 @@ def recovery_rates(name: str, rows: Sequence[tuple[str, Rate | None]], target: f
 
 
 def recovery_times(name: str, rows: Sequence[tuple[str, Span | None]]) -> str:
-    """One row for each SUT: median as a dot, 95th percentile as a bar's end, maximum as a ring, clean run as a tick."""
+    """A row for each SUT: median as a dot, p95 as a bar's end, maximum as a ring, clean run as a tick."""
     longest = max([1e-9, *(max(span.max, span.clean or 0.0) for _, span in rows if span)])
 
     def draw(axes: Axes) -> None:
@@ -112,7 +126,7 @@ def recovery_times(name: str, rows: Sequence[tuple[str, Span | None]]) -> str:
 
 
 def costs(name: str, rows: Sequence[tuple[str, Sequence[tuple[str, float]], float | None]]) -> str:
-    """One row for each SUT: the parts of its machine cost without faults, and a tick at its cost under faults."""
+    """A row for each SUT: the parts of its machine cost without faults, and a tick at that under faults."""
     sums = [sum(amount for _, amount in parts) for _, parts, _ in rows]
     longest = max([1e-9, *sums, *(struck for _, _, struck in rows if struck is not None)])
 
@@ -151,9 +165,9 @@ def cost_legend() -> str:
 
 
 def after_curve(name: str, steps: Sequence[Step], before: float | None) -> str:
-    """Share recovered (line, dots) and resumed exactly (dashes, squares) by the delay of the kill after a response.
+    """Share recovered (line, dots) and resumed exactly (dashes, squares), by the delay after a response.
 
-    `before` is the share recovered where the kill came before the next boundary: the deterministic neighbour.
+    `before` is the share recovered of kills just before a boundary: the deterministic neighbour.
     """
     places = range(len(steps))
 
@@ -162,9 +176,9 @@ def after_curve(name: str, steps: Sequence[Step], before: float | None) -> str:
             axes.axhline(before, color=GOLD, linewidth=1.1, linestyle=(0, (4, 2)))
         recovered = [step.recovered / step.n for step in steps]
         exactly = [step.exactly / step.n for step in steps]
-        axes.plot(places, exactly, color=MUTED, linewidth=1.2, linestyle=(0, (2, 2)), marker="s", markersize=5,
-                  markerfacecolor="white")  # fmt: skip
-        axes.plot(places, recovered, color=INK, linewidth=1.6, marker="o", markersize=6)
+        dashes = {"linestyle": (0, (2, 2)), "marker": "s", "markerfacecolor": "white"}
+        axes.plot(places, exactly, color=MUTED, linewidth=1.2, markersize=9, **dashes)
+        axes.plot(places, recovered, color=INK, linewidth=1.6, marker="o", markersize=5)
         axes.set_xticks(list(places), [f"{step.milliseconds:g} ms\nn = {step.n}" for step in steps])
         axes.set_ylim(-0.04, 1.06)
         axes.set_xlim(-0.3, max(0.3, len(steps) - 0.7))
@@ -180,10 +194,15 @@ def _rows(name: str, labels: Sequence[str], draw: Callable[[Axes], None]) -> str
     """A figure with a labelled row for each entry and a common scale below."""
     height = _ROW * len(labels) + _EDGE
     bottom = (_EDGE - 6) / height
+    wanted = (max(map(len, labels)) * _LETTER + 14) / _WIDTH
+    left = min(wanted, _LABELS_MOST)
+    size = _FONT * min(1.0, left / wanted)
 
     def all_of_it(axes: Axes) -> None:
         for y, label in enumerate(labels):
-            axes.text(-0.03, y, label, ha="right", va="center", transform=axes.get_yaxis_transform())
+            axes.text(
+                -0.03, y, label, ha="right", va="center", fontsize=size, transform=axes.get_yaxis_transform()
+            )
         axes.set_ylim(len(labels) - 0.5, -0.5)
         axes.set_yticks([])
         axes.locator_params(axis="x", nbins=4)
@@ -192,7 +211,7 @@ def _rows(name: str, labels: Sequence[str], draw: Callable[[Axes], None]) -> str
         draw(axes)
         _plain(axes, "bottom")
 
-    return _figure(name, height, (_LABEL_SHARE, bottom, 0.61, 1 - bottom), all_of_it)
+    return _figure(name, height, (left, bottom, 1 - left - _RIGHT, 1 - bottom), all_of_it)
 
 
 def _plain(axes: Axes, *kept: str) -> None:
@@ -221,7 +240,7 @@ def _inline(document: str, name: str) -> str:
     """An SVG document without its prolog, metadata and namespaces, and with ids of its own."""
     body = document[document.index("<svg") :]
     body = re.sub(r"<metadata>.*?</metadata>", "", body, flags=re.DOTALL)
-    # The style element would reach the whole page; the scorecard's own style sheet says the same for figures only.
+    # The style element would reach the whole page; the scorecard's own style sheet says the same for figures.
     body = re.sub(r"<style.*?</style>", "", body, flags=re.DOTALL)
     body = re.sub(r'\s(xmlns(:\w+)?|version)="[^"]*"', "", body)
     opening, rest = body.split(">", 1)

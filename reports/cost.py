@@ -1,15 +1,23 @@
-"""The cost part of the scorecard: the split, the waste, the 2 × 2 of SUT and chain, and how assumptions move it."""
+"""The cost part: the split, the waste, the 2 × 2 of SUT and chain, and how assumptions move it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kintsugi.reports.numbers import DASH, number, percent, pick, table, usd
+from kintsugi.reports.numbers import DASH, count, listed, number, percent, pick, table, usd, usd_interval
 from kintsugi.reports.tables import Cell, Grid, Group, Row, Sut
 from kintsugi.reports.targets import Mark, mark_saving
 
-__all__ = ["comparison_grid", "cost_grid", "machine_parts", "repeats_grid", "saving_mark", "sensitivity_grid", "squares"]
+__all__ = [
+    "comparison_grid",
+    "cost_grid",
+    "machine_parts",
+    "repeats_grid",
+    "saving_mark",
+    "sensitivity_grid",
+    "squares",
+]
 
 COST = "cost_per_successful_workflow_usd"
 MACHINE_PARTS = ("model", "tool", "compute")
@@ -33,14 +41,15 @@ def cost_grid(suts: Sequence[Sut], classes: Sequence[str], *, under_faults: bool
     """Dollars per successful workflow, by what they went to."""
     suffix = "_under_faults" if under_faults else ""
     groups = tuple(
-        Group(name, tuple(_cost_row(sut, table(sut.cell(name), COST + suffix)) for sut in suts)) for name in classes
+        Group(name, tuple(_cost_row(sut, table(sut.cell(name), COST + suffix)) for sut in suts))
+        for name in classes
     )
     return Grid(
         f"Dollars per successful workflow, {CONDITIONS['under_faults' if under_faults else 'clean']}",
         "SUT + chain",
         ("successes", "model", "tool", "compute", "machine", "of it waste", "review", "repair", "all-in"),
         groups,
-        (("", 1), ("Machine", 5), ("People", 2), ("", 1)),
+        (("", 2), ("Machine", 5), ("People", 2), ("", 1)),
     )
 
 
@@ -49,9 +58,8 @@ def _cost_row(sut: Sut, block: Mapping[str, Any]) -> Row:
     counts = DASH if successes is None or trials is None else f"{successes:g}/{trials:g}"
     cells = [Cell(counts)]
     for name in (*MACHINE_PARTS, "machine", "waste", "review", "repair", "all_in"):
-        ends = block.get("machine_ci95") if name == "machine" else None
-        known = isinstance(ends, list | tuple) and all(number(end) is not None for end in ends)
-        cells.append(Cell(usd(block.get(name)), (f"{usd(ends[0])}–{usd(ends[1])}",) if ends and known else ()))
+        interval = usd_interval(block.get("machine_ci95")) if name == "machine" else ""
+        cells.append(Cell(usd(block.get(name)), (interval,) if interval else ()))
     return Row(sut.key, tuple(cells))
 
 
@@ -70,8 +78,8 @@ def repeats_grid(suts: Sequence[Sut], classes: Sequence[str]) -> Grid | None:
         rows = []
         for sut in suts:
             found = table(sut.cell(name), "repeats")
-            cells = [Cell(_plain(found.get("trials"), 0))]
-            cells += [Cell(_plain(pick(found, "per_trial", key), 2), (_all(found.get(key)),)) for key in names]
+            cells = [Cell(count(found.get("trials")))]
+            cells += [Cell(count(pick(found, "per_trial", key), 2), (_all(found.get(key)),)) for key in names]
             rows.append(Row(sut.key, tuple(cells)))
         groups.append(Group(name, tuple(rows)))
     caption = "Done again because of faults, although the answer had been delivered: per trial, and in all"
@@ -79,32 +87,35 @@ def repeats_grid(suts: Sequence[Sut], classes: Sequence[str]) -> Grid | None:
 
 
 def _all(value: object) -> str:
-    return "" if number(value) is None else f"{_plain(value, 0)} in all"
-
-
-def _plain(value: object, digits: int) -> str:
-    found = number(value)
-    return DASH if found is None else f"{found:,.{digits}f}"
+    return "" if number(value) is None else f"{count(value)} in all"
 
 
 def squares(summary: Mapping[str, Any]) -> list[Grid]:
-    """One 2 × 2 of SUT × chain for each class and condition: machine cost per success on the trials all four share."""
+    """A 2 × 2 of SUT × chain for each class and condition: machine cost per success on shared trials."""
     found = []
     for square in _entries(summary, "cost_two_by_two"):
         chosen, reference = str(square.get("sut", "")), str(square.get("against", "naive"))
         rows = tuple(
-            Row(sut, tuple(_square_cell(pick(square, "cells", f"{sut}+{chain}")) for chain in ("optimized", "naive")))
+            Row(
+                sut,
+                tuple(
+                    _square_cell(pick(square, "cells", f"{sut}+{chain}")) for chain in ("optimized", "naive")
+                ),
+            )
             for sut in (chosen, reference)
         )
         condition = CONDITIONS.get(str(square.get("condition")), str(square.get("condition")))
-        shared = _plain(square.get("pairs"), 0)
-        caption = f"{square.get('class')}, {condition}: {shared} trials shared by all four"
+        caption = f"{square.get('class')}, {condition}; shared trials: {count(square.get('pairs'))}"
         found.append(Grid(caption, "SUT", ("optimized chain", "naive chain"), (Group("", rows),)))
     return found
 
 
 def _square_cell(cell: object) -> Cell:
-    return Cell(usd(pick(cell, "machine")), (f"{_plain(pick(cell, 'successes'), 0)} successes",))
+    return Cell(usd(pick(cell, "machine")), (_successes(pick(cell, "successes")),))
+
+
+def _successes(value: object) -> str:
+    return f"{count(value)} success{'' if value == 1 else 'es'}"
 
 
 def comparison_grid(summary: Mapping[str, Any], *, under_faults: bool) -> Grid | None:
@@ -115,12 +126,12 @@ def comparison_grid(summary: Mapping[str, Any], *, under_faults: bool) -> Grid |
         if entry.get("condition") != condition:
             continue
         differs = str(entry.get("differs"))
-        said = _marked(entry) if differs in {"chain", "both"} else None
+        said = _marked(entry) if differs in {"chain", "both"} and not under_faults else None
         cells = (
             Cell(DIFFERS.get(differs, differs)),
-            Cell(_plain(entry.get("pairs"), 0)),
-            Cell(usd(entry.get("machine")), (f"{_plain(entry.get('successes'), 0)} successes",)),
-            Cell(usd(entry.get("machine_against")), (f"{_plain(entry.get('successes_against'), 0)} successes",)),
+            Cell(count(entry.get("pairs"))),
+            Cell(usd(entry.get("machine")), (_successes(entry.get("successes")),)),
+            Cell(usd(entry.get("machine_against")), (_successes(entry.get("successes_against")),)),
             _change(entry, said),
         )
         head = f"{_name(entry.get('sut'))} against {_name(entry.get('against'))}"
@@ -140,11 +151,14 @@ def _change(entry: Mapping[str, Any], said: Mark | None) -> Cell:
     if saving is None:
         return Cell(DASH, ("a side had no success",), said)
     low, high = _saving_ends(entry)
-    interval = "" if low is None or high is None else f"{_signed(-high)} to {_signed(-low)}"
+    ends = [DASH if end is None else _signed(-end) for end in (high, low)]
+    interval = "" if ends[0] == ends[1] else " to ".join(ends).replace(DASH, "without bound")
     return Cell(_signed(-saving), (interval,) if interval else (), said)
 
 
 def _signed(share: float) -> str:
+    # A machine's arithmetic: what is no difference must not be shown as a tiny one.
+    share = 0.0 if abs(share) < 1e-9 else share  # noqa: PLR2004
     return f"{'−' if share < 0 else '+' if share > 0 else ''}{percent(abs(share))}"
 
 
@@ -171,7 +185,8 @@ def saving_mark(summary: Mapping[str, Any], sut: Sut, workflow_class: str) -> Ma
     mine = [
         entry
         for entry in _entries(summary, "cost_comparisons")
-        if (entry.get("class"), entry.get("condition"), _name(entry.get("sut"))) == (workflow_class, "clean", sut.key)
+        if (entry.get("class"), entry.get("condition"), _name(entry.get("sut")))
+        == (workflow_class, "clean", sut.key)
         and _name(entry.get("against")) in {"naive+naive", f"{sut.name}+naive"}
     ]
     best = sorted(mine, key=lambda entry: _name(entry.get("against")) != "naive+naive")
@@ -183,15 +198,14 @@ def _name(value: object) -> str:
 
 
 def _entries(summary: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
-    found = summary.get(name)
-    return [entry for entry in found if isinstance(entry, Mapping)] if isinstance(found, list | tuple) else []
+    return [entry for entry in listed(summary, name) if isinstance(entry, Mapping)]
 
 
 def sensitivity_grid(suts: Sequence[Sut], classes: Sequence[str]) -> Grid | None:
     """All-in cost under faults for other repair minutes and hourly rates; None where it was not measured."""
     name = "all_in_sensitivity_under_faults"
-    tables = {(sut.key, group): sut.cell(group).get(name) for sut in suts for group in classes}
-    found = next((entries for entries in tables.values() if isinstance(entries, list) and entries), None)
+    tables = {(sut.key, group): listed(sut.cell(group), name) for sut in suts for group in classes}
+    found = next(filter(None, tables.values()), None)
     if found is None:
         return None
     columns = [_assumed(entry) for entry in found]
@@ -199,16 +213,16 @@ def sensitivity_grid(suts: Sequence[Sut], classes: Sequence[str]) -> Grid | None
     for group in classes:
         rows = []
         for sut in suts:
-            entries = tables[sut.key, group]
-            entries = entries if isinstance(entries, list) else []
-            known = {_assumed(entry): entry for entry in entries}
-            rows.append(Row(sut.key, tuple(Cell(usd(pick(known.get(column), "all_in"))) for column in columns)))
+            known = {_assumed(entry): entry for entry in tables[sut.key, group]}
+            rows.append(
+                Row(sut.key, tuple(Cell(usd(pick(known.get(column), "all_in"))) for column in columns))
+            )
         groups.append(Group(group, tuple(rows)))
     rates = list(dict.fromkeys(rate for rate, _ in columns))
     return Grid(
         "All-in cost per successful workflow under faults, as the assumptions move",
         "SUT + chain",
-        tuple(f"{_plain(factor, 1).removesuffix('.0')}× minutes" for _, factor in columns),
+        tuple(f"{count(factor, 1).removesuffix('.0')}× minutes" for _, factor in columns),
         tuple(groups),
         (("", 1), *((f"{usd(rate)} an hour", sum(r == rate for r, _ in columns)) for rate in rates)),
     )

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from kintsugi.harness.records import TrialResult
 from kintsugi.reports import charts
 from kintsugi.reports.cost import machine_parts
 from kintsugi.reports.numbers import percent, rate, seconds, usd
 from kintsugi.reports.recovery import after_steps, before_share, span
-from kintsugi.reports.tables import Sut
 from kintsugi.reports.targets import TARGETS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from kintsugi.harness.records import TrialResult
+    from kintsugi.reports.tables import Sut
 
 __all__ = ["Drawing", "after_drawings", "cost_drawings", "rate_drawings", "time_drawings"]
 
@@ -33,7 +37,9 @@ def rate_drawings(suts: Sequence[Sut], classes: Sequence[str]) -> list[Drawing]:
         if not any(found for _, found in rows):
             continue
         words = "; ".join(
-            f"{key}: {found.text}, {found.counts}, interval {found.interval}" if found else f"{key}: not measured"
+            f"{key}: {found.text}, {found.counts}, interval {found.interval}"
+            if found
+            else f"{key}: not measured"
             for key, found in rows
         )
         svg = charts.recovery_rates(f"rate{number}", rows, TARGETS["fault_recovery_rate"].value)
@@ -68,12 +74,14 @@ def after_drawings(suts: Sequence[Sut], results: Sequence[TrialResult]) -> list[
             continue
         before = before_share(sut, results)
         told = [
-            f"{step.milliseconds:g} ms: {step.recovered} of {step.n} recovered, {step.exactly} of them exactly"
+            f"{step.milliseconds:g} ms: {step.recovered} of {step.n} recovered, {step.exactly} exactly"
             for step in steps
         ]
         if before is not None:
             told.append(f"kill before a boundary: {percent(before)} recovered")
-        drawings.append(Drawing(sut.key, charts.after_curve(f"after{number}", steps, before), "; ".join(told)))
+        drawings.append(
+            Drawing(sut.key, charts.after_curve(f"after{number}", steps, before), "; ".join(told))
+        )
     return drawings
 
 

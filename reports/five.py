@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kintsugi.reports.cost import saving_mark
-from kintsugi.reports.numbers import DASH, number, pick, rate, seconds, table, usd
-from kintsugi.reports.tables import Cell, Grid, Group, Row, Sut, by_class, rate_cell, rates_by_class
-from kintsugi.reports.targets import TARGETS
+from kintsugi.reports.numbers import DASH, number, pick, rate, seconds, table, usd, usd_interval
+from kintsugi.reports.tables import Cell, Grid, Group, Row, Sut, by_class, held_cell, rate_cell
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["Metric", "five"]
 
@@ -18,7 +19,7 @@ UNDER = "_under_faults"
 
 @dataclass(frozen=True)
 class Metric:
-    """One of the five: the buyer's question, the formula, the target, its tables, and the figures behind them."""
+    """One of the five: the buyer's question, the formula, the target, its tables, and what is behind them."""
 
     anchor: str
     title: str
@@ -32,8 +33,8 @@ class Metric:
 def five(summary: Mapping[str, Any], suts: list[Sut], classes: list[str]) -> list[Metric]:
     """The five metrics, in the order in which a buyer asks for them."""
 
-    def gated(caption: str, metric: str) -> Grid:
-        return rates_by_class(caption, suts, classes, metric, TARGETS[metric])
+    def gated(caption: str, metric: str, proposed: str = "") -> Grid:
+        return by_class(caption, suts, classes, lambda sut, name: _held(sut.cell(name), metric, proposed))
 
     def behind(*measures: tuple[str, str]) -> Grid:
         return _behind(suts, classes, measures)
@@ -56,43 +57,67 @@ def five(summary: Mapping[str, Any], suts: list[Sut], classes: list[str]) -> lis
             "Fault recovery rate",
             "Does work survive ordinary failure?",
             "trials completed correctly after a witnessed fault / trials with a witnessed fault",
-            "at least 99%",
+            "recovery at least 99% · no corruption",
             (
                 by_class(
-                    "Recovered after a witnessed fault; attended: by stopping for a person where that is right",
+                    "Recovered after a witnessed fault; attended: by stopping for a person, rightly",
                     suts,
                     classes,
                     _recovered,
                 ),
+                gated("Corrupted: a wrong effect in the ledger, in all trials", "corruption_rate"),
             ),
             behind(
-                ("Resumed exactly: recovered with nothing done again", "resumed_exactly"),
-                ("Corrupted: a wrong effect, in any trial", "corruption_rate"),
+                (
+                    "Resumed exactly: after a worker’s death, recovered with nothing done again",
+                    "resumed_exactly",
+                ),
             ),
         ),
         Metric(
             "tools",
             "Tool execution accuracy",
             "Does the agent act correctly in external systems?",
-            "correct choices / choices the model made; correct arguments / arguments; runs whose calls came in order; "
+            "correct choices / choices; correct arguments / arguments; runs whose calls came in order; "
             "unsafe writes / writes. A choice made by code is no choice: n = 0",
             "at least 95% · 95% · 95% · no unsafe action",
             (
-                gated("Tool selection, as the model proposed it", "tool_selection_accuracy"),
-                gated("Tool parameters, as the model proposed them", "tool_parameter_accuracy"),
+                gated(
+                    "Tool selection: as it reached the world, and as the model proposed it",
+                    "tool_selection_accuracy_reached",
+                    "tool_selection_accuracy",
+                ),
+                gated(
+                    "Tool parameters: as they reached the world, and as the model proposed them",
+                    "tool_parameter_accuracy_reached",
+                    "tool_parameter_accuracy",
+                ),
                 gated("Trajectory: expected calls in order, extras allowed", "trajectory_match_rate"),
-                gated("Unsafe actions that reached the world, in all trials", "unsafe_action_rate"),
+                gated(
+                    "Unsafe actions: as they reached the world, and as the model proposed them",
+                    "unsafe_action_rate",
+                    "unsafe_action_rate_proposed",
+                ),
             ),
             behind(
-                ("Selection as it reached the world", "tool_selection_accuracy_reached"),
-                ("Arguments as they reached the world", "tool_parameter_accuracy_reached"),
+                ("Selection as proposed by the model", "tool_selection_accuracy"),
+                ("Arguments as proposed by the model", "tool_parameter_accuracy"),
                 ("Calls with every argument correct, as proposed", "tool_call_accuracy"),
-                ("Calls with every argument correct, as they reached the world", "tool_call_accuracy_reached"),
+                (
+                    "Calls with every argument correct, as they reached the world",
+                    "tool_call_accuracy_reached",
+                ),
                 ("Trajectory exactly as expected", "trajectory_exact_rate"),
                 ("Trajectory in any order", "trajectory_any_order_rate"),
                 ("Unsafe actions as proposed by the model", "unsafe_action_rate_proposed"),
-                ("Under faults: selection", f"tool_selection_accuracy{UNDER}"),
-                ("Under faults: arguments", f"tool_parameter_accuracy{UNDER}"),
+                (
+                    "Under faults: selection as it reached the world",
+                    f"tool_selection_accuracy_reached{UNDER}",
+                ),
+                (
+                    "Under faults: arguments as they reached the world",
+                    f"tool_parameter_accuracy_reached{UNDER}",
+                ),
                 ("Under faults: trajectory in order", f"trajectory_match_rate{UNDER}"),
             ),
         ),
@@ -116,7 +141,7 @@ def five(summary: Mapping[str, Any], suts: list[Sut], classes: list[str]) -> lis
             "people",
             "Human intervention rate",
             "Are users supervising, or constantly repairing?",
-            "halts, failures, losses and corruptions that a person had to mend / workflows, without injected faults",
+            "halts, failures, losses and corruptions for a person to mend / workflows, without faults",
             "unplanned repair below 10%",
             (gated("Unplanned repair, without injected faults", "unplanned_repair_rate"),),
             _people(suts, classes),
@@ -124,8 +149,21 @@ def five(summary: Mapping[str, Any], suts: list[Sut], classes: list[str]) -> lis
     ]
 
 
+def _held(data: Mapping[str, Any], metric: str, proposed: str) -> Cell:
+    """A metric against its target; beside it, where there is one, what the model had proposed."""
+    cell = held_cell(data, metric)
+    if not proposed:
+        return cell
+    found = rate(data.get(proposed))
+    return Cell(
+        cell.main,
+        (*cell.sub, f"proposed {found.text}, {found.counts}" if found else "proposed n = 0"),
+        cell.mark,
+    )
+
+
 def _recovered(sut: Sut, workflow_class: str) -> Cell:
-    cell = rate_cell(rate(sut.cell(workflow_class).get("fault_recovery_rate")), TARGETS["fault_recovery_rate"])
+    cell = held_cell(sut.cell(workflow_class), "fault_recovery_rate")
     attended = number(pick(sut.cell(workflow_class), "fault_recovery_rate", "attended"))
     told = (f"{attended:g} attended",) if attended else ()
     return Cell(cell.main, (*cell.sub, *told), cell.mark)
@@ -134,10 +172,8 @@ def _recovered(sut: Sut, workflow_class: str) -> Cell:
 def _cost(summary: Mapping[str, Any], sut: Sut, workflow_class: str) -> Cell:
     cell = sut.cell(workflow_class)
     block, struck = (table(cell, f"cost_per_successful_workflow_usd{suffix}") for suffix in ("", UNDER))
-    ends = block.get("machine_ci95")
-    told = []
-    if isinstance(ends, list | tuple) and all(number(end) is not None for end in ends):
-        told.append("–".join(map(usd, ends)))
+    interval = usd_interval(block.get("machine_ci95"))
+    told = [interval] if interval else []
     if number(struck.get("machine")) is not None:
         told.append(f"{usd(struck.get('machine'))} under faults")
     return Cell(usd(block.get("machine")), tuple(told), saving_mark(summary, sut, workflow_class))
@@ -147,7 +183,10 @@ def _behind(suts: list[Sut], classes: list[str], measures: Sequence[tuple[str, s
     groups = tuple(
         Group(
             title,
-            tuple(Row(name, tuple(rate_cell(rate(sut.cell(name).get(metric))) for sut in suts)) for name in classes),
+            tuple(
+                Row(name, tuple(rate_cell(rate(sut.cell(name).get(metric))) for sut in suts))
+                for name in classes
+            ),
         )
         for title, metric in measures
         if any(rate(sut.cell(name).get(metric)) for sut in suts for name in classes)

@@ -1,13 +1,17 @@
-"""Which faults were recovered from in which class of workflow: a matrix for each SUT × chain, and further splits."""
+"""Which faults were recovered from in which class of workflow: a matrix for each SUT × chain, and splits."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from kintsugi.harness.records import TrialResult
-from kintsugi.reports.numbers import DASH, Rate, number, pick, rate, seconds, table
+from kintsugi.reports.numbers import DASH, Rate, count, number, pick, rate, seconds, table
 from kintsugi.reports.tables import Cell, Grid, Group, Row, Sut, rate_cell
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from kintsugi.harness.records import TrialResult
 
 __all__ = ["SHADES", "fault_names", "matrices", "split_grids", "storm_grid"]
 
@@ -27,7 +31,9 @@ SPLITS = {
 
 def fault_names(suts: Sequence[Sut], texts: Mapping[str, Mapping[str, str]]) -> list[str]:
     """Every fault class that was struck, in the catalogue's order; those it does not know come last."""
-    struck = {str(name) for sut in suts for part in ("faults", "not_applicable") for name in table(sut.data, part)}
+    struck = {
+        str(name) for sut in suts for part in ("faults", "not_applicable") for name in table(sut.data, part)
+    }
     return [name for name in texts if name in struck] + sorted(struck - set(texts))
 
 
@@ -38,7 +44,7 @@ def matrices(
     results: Sequence[TrialResult],
     layers: Mapping[str, str],
 ) -> list[Grid]:
-    """Fault class × workflow class for each SUT × chain: recovered k/n, with corrupted and lost trials beside."""
+    """Fault class × workflow class for each SUT × chain: recovered k/n, with what went wrong beside."""
     bad = Counter((r.key, r.fault, r.workflow_class, r.verdict) for r in results if _counted(r))
     grids = []
     for sut in suts:
@@ -63,9 +69,9 @@ def _cell(sut: Sut, fault: str, workflow_class: str, counts: Mapping[str, int]) 
         absent = number(pick(sut.data, "not_applicable", fault, workflow_class))
         return Cell("n/a" if absent else DASH)
     attended = number(pick(sut.data, "faults", fault, workflow_class, "attended"))
-    told = tuple(f"{count} {verdict}" for verdict, count in counts.items() if count)
+    told = tuple(f"{many} {verdict}" for verdict, many in counts.items() if many)
     asked = (f"{attended:g} attended",) if attended else ()
-    return Cell(found.counts, asked, shade=shade(found), note=", ".join(told))
+    return Cell(found.counts, asked, shade=shade(found), notes=told)
 
 
 def shade(found: Rate) -> int:
@@ -113,22 +119,21 @@ def storm_grid(suts: Sequence[Sut], classes: Sequence[str]) -> Grid | None:
             found = table(sut.cell(name), "storms")
             if not found:
                 continue
-            amplified = number(found.get("outage_calls_per_workflow"))
-            peak = number(found.get("peak_requests_per_second"))
             cells = (
                 rate_cell(rate(found.get("within_bounds"))),
-                Cell(_count(found.get("workflows"))),
-                Cell(DASH if amplified is None else f"{amplified:.1f}"),
-                Cell(DASH if peak is None else f"{peak:.0f}/s"),
+                Cell(count(found.get("workflows"))),
+                Cell(count(found.get("outage_calls_per_workflow"), 1)),
+                Cell(count(found.get("peak_requests_per_second"))),
                 Cell(seconds(found.get("drain_seconds"))),
             )
             rows.append(Row(sut.key, cells))
         if rows:
             groups.append(Group(name, tuple(rows)))
-    columns = ("within bounds", "workflows at once", "calls per workflow in the outage", "peak requests", "drained after")
+    columns = (
+        "within bounds",
+        "workflows at once",
+        "calls per workflow in the outage",
+        "peak requests a second",
+        "drained after",
+    )
     return Grid("Retry storms", "SUT + chain", columns, tuple(groups)) if groups else None
-
-
-def _count(value: object) -> str:
-    found = number(value)
-    return DASH if found is None else f"{found:g}"

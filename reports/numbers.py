@@ -1,4 +1,4 @@
-"""Reads numbers out of a summary and writes them for people. A number that is missing is shown as a dash, never made up."""
+"""Reads numbers out of a summary and writes them for people. One that is missing is a dash, never made up."""
 
 from __future__ import annotations
 
@@ -7,7 +7,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["DASH", "Rate", "hours", "number", "of", "percent", "pick", "rate", "seconds", "share", "table", "usd"]
+__all__ = [
+    "DASH",
+    "Rate",
+    "count",
+    "hours",
+    "listed",
+    "number",
+    "of",
+    "percent",
+    "pick",
+    "rate",
+    "seconds",
+    "share",
+    "table",
+    "usd",
+    "usd_interval",
+]
 
 DASH = "–"
 
@@ -15,6 +31,7 @@ _MINUTE = 60.0
 _HOUR = 3600.0
 _DIME = 0.1
 _TEN = 10.0
+_MILLICENT = 0.00001
 _THOUSAND = 1000.0
 
 
@@ -63,6 +80,12 @@ def table(data: object, *path: str) -> Mapping[str, Any]:
     return found if isinstance(found, Mapping) else {}
 
 
+def listed(data: object, *path: str) -> list[Any]:
+    """The list at `path`, or an empty one."""
+    found = pick(data, *path)
+    return list(found) if isinstance(found, list | tuple) else []
+
+
 def number(value: object) -> float | None:
     """A finite number, or None."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
@@ -77,7 +100,11 @@ def rate(value: object) -> Rate | None:
         return None
     given = number(pick(value, "rate"))
     ends = pick(value, "ci95")
-    low, high = (number(ends[0]), number(ends[1])) if isinstance(ends, list | tuple) and len(ends) > 1 else (None,) * 2
+    low, high = (
+        (number(ends[0]), number(ends[1]))
+        if isinstance(ends, list | tuple) and len(ends) > 1
+        else (None,) * 2
+    )
     trials = number(pick(value, "trials"))
     return Rate(k, n, k / n if given is None else given, low, high, n if trials is None else trials)
 
@@ -100,7 +127,7 @@ def percent(value: object) -> str:
 
 
 def share(k: float, n: float) -> str:
-    """k of n as a percentage; a dash where n is 0."""
+    """What `k` of `n` is as a percentage; a dash where n is 0."""
     return percent(k / n) if n else DASH
 
 
@@ -112,8 +139,26 @@ def usd(value: object) -> str:
     if amount == 0.0:
         return "$0"
     size = abs(amount)
+    if size < _MILLICENT:
+        return "< $0.00001"
+    if amount == int(amount) and size >= 1.0:
+        return f"{'−' if amount < 0 else ''}${size:,.0f}"
     digits = 5 if size < _DIME / _TEN else 4 if size < 1.0 else 2 if size < _THOUSAND else 0
     return f"{'−' if amount < 0 else ''}${size:,.{digits}f}"
+
+
+def usd_interval(ends: object) -> str:
+    """An interval of money; empty where it is missing, half missing, or a single amount."""
+    if not isinstance(ends, list | tuple) or len(ends) != 2:  # noqa: PLR2004 - a lower and an upper end
+        return ""
+    low, high = map(usd, ends)
+    return "" if DASH in {low, high} or low == high else f"{low}–{high}"
+
+
+def count(value: object, digits: int = 0) -> str:
+    """A number with its thousands apart."""
+    found = number(value)
+    return DASH if found is None else f"{found:,.{digits}f}"
 
 
 def seconds(value: object) -> str:

@@ -1,18 +1,19 @@
-"""The top of the scorecard: what was measured, one sentence for each SUT, and which targets were met at a glance."""
+"""The top: what was measured, one sentence for each SUT, and which targets were met at a glance."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kintsugi.harness.records import TrialResult
 from kintsugi.reports.cost import saving_mark
-from kintsugi.reports.numbers import DASH, Rate, number, of, pick, rate, seconds, share, table
+from kintsugi.reports.numbers import DASH, Rate, count, number, of, pick, rate, seconds, share, table
 from kintsugi.reports.tables import Cell, Grid, Group, Row, Sut
 from kintsugi.reports.targets import MARKS, TARGETS, Mark, mark
 
-__all__ = ["TRUST", "answers", "facts", "glance", "when"]
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+__all__ = ["TRUST", "answers", "facts", "glance", "subject", "when"]
 
 TRUST = (
     "SUTs are honest but buggy. The harness does not defend its numbers against one that sets out to cheat; "
@@ -22,20 +23,29 @@ TRUST = (
 GLANCE = (
     ("Workflow completion", "workflow_completion_rate", "of runs without a fault"),
     ("Fault recovery", "fault_recovery_rate", "of witnessed faults"),
-    ("Tool selection", "tool_selection_accuracy", "of the model’s choices"),
-    ("Tool parameters", "tool_parameter_accuracy", "of the model’s arguments"),
-    ("Tool trajectory", "trajectory_match_rate", "in the expected order"),
-    ("Unsafe actions", "unsafe_action_rate", "writes without their approval"),
+    ("No corruption", "corruption_rate", "wrong effect in the ledger"),
+    ("Tool selection", "tool_selection_accuracy_reached", "of calls the right tool"),
+    ("Tool parameters", "tool_parameter_accuracy_reached", "of arguments correct"),
+    ("Tool trajectory", "trajectory_match_rate", "of runs in the expected order"),
+    ("No unsafe action", "unsafe_action_rate", "write without its approval"),
     ("Human repair", "unplanned_repair_rate", "of runs without a fault"),
 )
 
 
-def answers(suts: Sequence[Sut], results: Sequence[TrialResult]) -> list[tuple[str, str]]:
-    """(sut+chain, sentence) from the counts of the summary alone; neutral in wording."""
-    return [(sut.key, _answer(sut, [r for r in results if r.key == sut.key])) for sut in suts]
+def subject(suts: Sequence[Sut], classes: Sequence[str], faults: Sequence[str]) -> str:
+    """What was measured, in a sentence."""
+    what = f"{len(suts)} runtime{'' if len(suts) == 1 else 's'} × chain{'' if len(suts) == 1 else 's'}"
+    where = f"workflows of {len(classes)} class{'' if len(classes) == 1 else 'es'} ({', '.join(classes)})"
+    how = f"{len(faults)} class{'' if len(faults) == 1 else 'es'} of fault"
+    return f"{what}, at work on {where}, broken on purpose by {how}." if suts else "Nothing was measured."
 
 
-def _answer(sut: Sut, results: Sequence[TrialResult]) -> str:
+def answers(suts: Sequence[Sut], about: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """(sut+chain, what it is, how it did) from the counts of the summary alone; neutral in wording."""
+    return [(sut.key, str(about.get(sut.name) or ""), _answer(sut)) for sut in suts]
+
+
+def _answer(sut: Sut) -> str:
     cells = list(table(sut.data, "classes").values())
     struck, attended = _total(cells, "fault_recovery_rate"), _sum(cells, "fault_recovery_rate", "attended")
     clean = _total(cells, "workflow_completion_rate")
@@ -45,22 +55,22 @@ def _answer(sut: Sut, results: Sequence[TrialResult]) -> str:
     else:
         halted = f", {attended:g} of them by stopping for a person where that is right" if attended else ""
         parts.append(f"Recovered from {of(struck.k, struck.n)} faults ({share(struck.k, struck.n)}){halted}.")
-    parts.append(_wrong(sut, results))
+    parts += [_wrong(table(sut.data, "verdicts"))]
     if clean is not None:
         parts.append(f"Without faults, {of(clean.k, clean.n)} runs ended correctly.")
-    return " ".join(parts)
+    return " ".join(filter(None, parts))
 
 
-def _wrong(sut: Sut, results: Sequence[TrialResult]) -> str:
-    verdicts = table(sut.data, "verdicts")
-    wrong = number(verdicts.get("corrupted"))
-    if wrong is None:
+def _wrong(verdicts: Mapping[str, Any]) -> str:
+    """What all its trials left in the ledger, and how many did not end."""
+    counts = {name: number(value) or 0.0 for name, value in verdicts.items()}
+    if "corrupted" not in counts:
         return ""
-    others = [f"{verdicts[name]:g} {name}" for name in ("lost", "failed") if number(verdicts.get(name))]
+    others = [f"{counts[name]:g} {name}" for name in ("lost", "failed") if counts.get(name)]
     ended = f"; {' and '.join(others)}" if others else ""
-    if not wrong:
-        return f"It left no wrong effect in the ledger{ended}."
-    return f"It left a wrong effect in the ledger in {of(wrong, len(results)) if results else f'{wrong:g}'} trials{ended}."
+    if not counts["corrupted"]:
+        return f"No wrong effect in the ledger{ended}."
+    return f"A wrong effect in the ledger in {of(counts['corrupted'], sum(counts.values()))} trials{ended}."
 
 
 def _total(cells: Sequence[object], metric: str) -> Rate | None:
@@ -83,19 +93,14 @@ def facts(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Started", when(summary.get("started_at"))),
         ("Took", seconds(summary.get("wall_seconds"))),
         ("Trials run", _run(trials)),
-        ("Faults witnessed", _count(trials.get("witnessed"))),
+        ("Faults witnessed", count(trials.get("witnessed"))),
     ]
 
 
 def _run(trials: Mapping[str, Any]) -> str:
     planned = number(trials.get("planned"))
-    run = _count(trials.get("run"))
-    return run if planned is None else f"{run} of {planned:,.0f} planned"
-
-
-def _count(value: object) -> str:
-    found = number(value)
-    return DASH if found is None else f"{found:,.0f}"
+    run = count(trials.get("run"))
+    return run if planned is None else f"{run} of {count(planned)}"
 
 
 def when(value: object) -> str:
@@ -114,10 +119,18 @@ def glance(summary: Mapping[str, Any], suts: Sequence[Sut], classes: Sequence[st
     rows = []
     for title, metric, what in GLANCE:
         target = TARGETS[metric]
-        marks = [[mark(target, rate(sut.cell(name).get(metric))) for name in classes] for sut in suts]
-        rows.append(Row(title, tuple(map(_classes_met, marks)), f"{target.text} {what}"))
+        marks = [[mark(target, sut.cell(name), metric) for name in classes] for sut in suts]
+        rows.append(
+            Row(
+                title,
+                tuple(map(_classes_met, marks)),
+                f"{'no' if target.how == 'zero' else target.text} {what}",
+            )
+        )
     costs = [[saving_mark(summary, sut, name) for name in classes] for sut in suts]
-    cells = tuple(_classes_met([m for m in found if m]) if any(found) else Cell("reference") for found in costs)
+    cells = tuple(
+        _classes_met([m for m in found if m]) if any(found) else Cell("reference") for found in costs
+    )
     rows.append(Row("Cost per success", cells, "at least 30% lower than the naive chain"))
     return Grid(
         "Classes of workflow in which each target was met",
@@ -130,9 +143,9 @@ def glance(summary: Mapping[str, Any], suts: Sequence[Sut], classes: Sequence[st
 def _classes_met(marks: Sequence[Mark]) -> Cell:
     counts = {kind: sum(m.kind == kind for m in marks) for kind in ("met", "missed", "open")}
     if not marks or counts["open"] == len(marks):
-        few = any(m.word == MARKS["few"].word for m in marks)
-        return Cell("inconclusive" if few else "not measured", (), MARKS["few" if few else "none"])
-    worst = MARKS["missed"] if counts["missed"] else MARKS["few"] if counts["open"] else MARKS["met"]
+        measured = any(m.sign == MARKS["open"].sign for m in marks)
+        return Cell("inconclusive" if measured else "not measured", (), MARKS["open" if measured else "none"])
+    worst = MARKS["missed"] if counts["missed"] else MARKS["open"] if counts["open"] else MARKS["met"]
     told = []
     if counts["missed"]:
         told.append(f"{counts['missed']} missed")

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from kintsugi.harness.records import TrialResult
 from kintsugi.reports.charts import Span, Step
 from kintsugi.reports.numbers import DASH, number, pick, seconds, table
 from kintsugi.reports.tables import Cell, Grid, Group, Row, Sut
+
+if TYPE_CHECKING:
+    from kintsugi.harness.records import TrialResult
 
 __all__ = ["after_steps", "before_share", "recovery_grid", "span"]
 
@@ -21,7 +24,7 @@ _AFTER = re.compile(r"after_(\d+(?:\.\d+)?)ms")
 
 
 def recovery_grid(suts: Sequence[Sut], classes: Sequence[str]) -> Grid:
-    """Seconds from the fault to detection, to the first new step and to the end, beside the clean run's time."""
+    """Seconds from the fault to detection, the first new step and the end, beside the clean run's time."""
     groups = []
     for name in classes:
         rows = []
@@ -38,7 +41,12 @@ def recovery_grid(suts: Sequence[Sut], classes: Sequence[str]) -> Grid:
         "SUT + chain",
         (*(q for _ in PARTS for q in QUANTILES), "p50", "max", "p50"),
         tuple(groups),
-        (("", 1), *((title, len(QUANTILES)) for title in PARTS.values()), ("Clean run, whole", 2), ("Added", 1)),
+        (
+            ("", 1),
+            *((title, len(QUANTILES)) for title in PARTS.values()),
+            ("Clean run, whole", 2),
+            ("Added", 1),
+        ),
     )
 
 
@@ -50,7 +58,7 @@ def _quantile(found: Mapping[str, object], name: str) -> Cell:
 
 
 def span(sut: Sut, workflow_class: str) -> Span | None:
-    """The times to the first new step, for the figure; None where one of them is not known or without bound."""
+    """The times to the first new step, for the figure; None where one is not known or without bound."""
     found = table(sut.cell(workflow_class), "recovery_seconds")
     p50, p95, most = (number(pick(found, "progress", name)) for name in QUANTILES)
     if p50 is None or p95 is None or most is None:

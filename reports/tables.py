@@ -1,18 +1,30 @@
-"""The one form of every table on the scorecard: cells in rows, rows in groups. Plain data for the template."""
+"""The one form of every table on the scorecard: cells in rows, rows in groups. Plain data."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kintsugi.reports.numbers import DASH, Rate, rate, table
-from kintsugi.reports.targets import Mark, Target, mark
+from kintsugi.reports.targets import TARGETS, Mark, mark
 
-__all__ = ["Cell", "Grid", "Group", "Row", "Sut", "by_class", "classes_of", "rate_cell", "suts_of"]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+__all__ = [
+    "Cell",
+    "Grid",
+    "Group",
+    "Row",
+    "Sut",
+    "by_class",
+    "classes_of",
+    "held_cell",
+    "rate_cell",
+    "suts_of",
+]
 
 CHAIN_ORDER = {"optimized": 0, "own": 1, "naive": 2}
-NOT_MEASURED = "not measured"
 
 
 @dataclass(frozen=True)
@@ -24,7 +36,7 @@ class Cell:
     mark: Mark | None = None
     shade: int = -1
     """-1: none. 0 (all recovered) to 4 (few or none), darker with each."""
-    note: str = ""
+    notes: tuple[str, ...] = ()
     """What must not be overlooked: corrupted or lost trials."""
 
 
@@ -89,22 +101,19 @@ def classes_of(suts: Iterable[Sut]) -> list[str]:
     return sorted({str(name) for sut in suts for name in table(sut.data, "classes")})
 
 
-def rate_cell(found: Rate | None, target: Target | None = None) -> Cell:
-    """A rate with its counts and interval, marked where there is a target."""
-    said = mark(target, found) if target else None
+def rate_cell(found: Rate | None, said: Mark | None = None) -> Cell:
+    """A rate with its counts and interval."""
     if found is None:
         return Cell(DASH, ("n = 0 or not measured",), said)
     return Cell(found.text, (found.counts, found.interval), said)
 
 
-def by_class(
-    caption: str, suts: list[Sut], classes: list[str], cell: Callable[[Sut, str], Cell]
-) -> Grid:
+def by_class(caption: str, suts: list[Sut], classes: list[str], cell: Callable[[Sut, str], Cell]) -> Grid:
     """A row for each class, a column for each SUT × chain."""
     rows = tuple(Row(name, tuple(cell(sut, name) for sut in suts)) for name in classes)
     return Grid(caption, "Class", tuple(sut.key for sut in suts), (Group("", rows),))
 
 
-def rates_by_class(caption: str, suts: list[Sut], classes: list[str], metric: str, target: Target | None) -> Grid:
-    """One rate of the summary, by class and SUT × chain."""
-    return by_class(caption, suts, classes, lambda sut, name: rate_cell(rate(sut.cell(name).get(metric)), target))
+def held_cell(cell: Mapping[str, Any], metric: str) -> Cell:
+    """A metric of a class, held against its target."""
+    return rate_cell(rate(cell.get(metric)), mark(TARGETS[metric], cell, metric))

@@ -55,7 +55,7 @@ async def work(environment: Mapping[str, str], chains: Mapping[str, Chain]) -> N
     """
     worker = Worker(
         environment["KINTSUGI_STATE_DIR"],
-        environment["KINTSUGI_WORKER_ID"],
+        environment.get("KINTSUGI_WORKER_ID", "worker"),
         Endpoints.from_environment(environment),
         chains,
         time_scale=float(environment.get("KINTSUGI_TIME_SCALE", "1")),

@@ -38,7 +38,7 @@ class Plan:
 
 def candidates(workflow: Workflow, chain: str, fault: str, forms: Sequence[str] = ()) -> list[Candidate]:
     """Every (form, site) of a fault class that applies to a workflow and chain; a drift is a candidate of its own."""
-    found = []
+    found: list[Candidate] = []
     for form in FAULTS[fault].forms:
         if forms and form.name not in forms:
             continue
@@ -106,7 +106,7 @@ def _for_share(share: FaultShare, chosen: Sequence[str], seed: int) -> list[str]
 
 
 def _rng(seed: int, *names: str) -> random.Random:
-    return random.Random("\n".join([str(seed), *names]))  # noqa: S311 - a seeded draw, meant to be repeatable
+    return random.Random("\n".join([str(seed), *names]))
 
 
 def _draw(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterator
 from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -18,7 +20,8 @@ HERE = Path(__file__).parent
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Strict, as workflow files are: TOML has its own types.
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class FaultShare(_Strict):
@@ -48,7 +51,7 @@ class Suite(_Strict):
     version: int = Field(ge=1)
     about: str
     workflows: list[str] = ["*"]
-    suts: list[str] = Field(min_length=1)
+    suts: list[Annotated[str, Field(pattern=r"^[a-z0-9_]+\+[a-z0-9_]+$")]] = Field(min_length=1)
     """``sut+chain``, each."""
     clean_seeds: int = Field(default=0, ge=0)
     variance: str = "typical"
@@ -78,15 +81,32 @@ def load_suite(name_or_path: str) -> Suite:
         raise FileProblem(f"no suite is called {name_or_path!r}{nearest(name_or_path, suite_names())}")
     try:
         suite = Suite.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+    except UnicodeDecodeError as error:
+        raise FileProblem(f"{path}: can't be read: byte {error.start} is not UTF-8") from error
     except tomllib.TOMLDecodeError as error:
         raise FileProblem(f"{path}: not valid TOML: {error}") from error
     except ValidationError as error:
         raise FileProblem(f"{path}: {validation_problem(error, Suite)}") from error
+    problem = next(_problems(suite), "")
+    if problem:
+        raise FileProblem(f"{path}: {problem}")
+    return suite
+
+
+def _problems(suite: Suite) -> Iterator[str]:
+    """What is wrong with the names in a suite, each as one line."""
+    drawn: set[tuple[str, str]] = set()
     for position, share in enumerate(suite.faults):
         if share.fault not in FAULTS:
-            raise FileProblem(f"{path}: faults.{position}.fault: no fault class is called {share.fault!r}{nearest(share.fault, FAULTS)}")
+            yield f"faults[{position}].fault: no fault class is called {share.fault!r}{nearest(share.fault, FAULTS)}"
+            continue
         known = [form.name for form in FAULTS[share.fault].forms]
-        for form in share.forms:
+        for form in share.forms or known:
             if form not in known:
-                raise FileProblem(f"{path}: faults.{position}.forms: {share.fault} has no form {form!r}{nearest(form, known)}")
-    return suite
+                yield f"faults[{position}].forms: {share.fault} has no form {form!r}{nearest(form, known)}"
+            elif (share.fault, form) in drawn:
+                yield f"faults[{position}].forms: {share.fault}.{form} is drawn by an earlier share already"
+            drawn.add((share.fault, form))
+    if suite.timing is not None and suite.timing.fault not in FAULTS:
+        unknown = suite.timing.fault
+        yield f"timing.fault: no fault class is called {unknown!r}{nearest(unknown, FAULTS)}"

@@ -28,6 +28,9 @@ __all__ = ["run"]
 
 Plan = Mapping[str, Any]
 
+APPROVALS_MAX = 3
+"""How often one write's approval is asked for again because it had expired by the time it was used."""
+
 SYSTEM = "You do one step of a larger workflow. Answer with one JSON object that satisfies the schema, nothing else."
 
 
@@ -86,13 +89,15 @@ class _Chain:
     async def write(self, due: Instance) -> None:
         """Do a write once it is approved and nothing it rests on changed; else leave it due, with what is new."""
         step = step_named(self.plan, due.step)
+        if await self.refresh(step):
+            return
         arguments = due.values
         approval: Decision | None = None
         if approval_needed(self.plan["tools"][due.tool], arguments):
             approval = self.approvals.get(arguments_digest(arguments)) or await self.approve(due)
             arguments = approval.arguments or arguments
-        if await self.refresh(step):
-            return
+            if await self.refresh(step):
+                return
         reply = await self.ctx.tool(
             self.name(f"{due.step}[{due.item}]"),
             ToolCall(
@@ -173,7 +178,7 @@ class _Chain:
         if (
             reply.by == "policy"
             and arguments_digest(arguments) in self.approvals
-            and self.calls[due.step] < 3
+            and self.calls[f"{due.step}[{due.item}]"] < APPROVALS_MAX
         ):
             del self.approvals[arguments_digest(arguments)]
             return True

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 from jsonschema import Draft202012Validator
@@ -11,6 +13,7 @@ from jsonschema.exceptions import SchemaError
 from kintsugi.golden_workflows.expressions import ExpressionError, Json, fields_in, is_expression
 from kintsugi.golden_workflows.forms import Threshold, Tool
 from kintsugi.golden_workflows.problems import nearest
+from kintsugi.runtime.rules import canonical
 
 __all__ = ["schema_form_problem", "tool_problem"]
 
@@ -40,12 +43,18 @@ def tool_problem(tool: Tool, service: str) -> str:
 
 def schema_form_problem(schema: Mapping[str, Any], key: str) -> str:
     """Why a value is no JSON schema; empty where it is one."""
+    place, message = _schema_error(canonical(schema))
+    return f"{'.'.join([key, *place])}: not a JSON schema: {message}" if message else ""
+
+
+@lru_cache(maxsize=1024)
+def _schema_error(schema_text: str) -> tuple[tuple[str, ...], str]:
+    """Where and how a schema's text breaks the form of schemas; cached, because that is slow to find out."""
     try:
-        Draft202012Validator.check_schema(schema)
+        Draft202012Validator.check_schema(json.loads(schema_text))
     except SchemaError as error:
-        place = ".".join([key, *map(str, error.absolute_path)])
-        return f"{place}: not a JSON schema: {error.message}"
-    return ""
+        return tuple(map(str, error.absolute_path)), error.message
+    return (), ""
 
 
 def _problems(tool: Tool, service: str) -> Iterator[str]:

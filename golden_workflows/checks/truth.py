@@ -31,6 +31,9 @@ def _problems(workflow: Workflow, drift_names: Sequence[str]) -> Iterator[str]:
     for drift in workflow.drifts.values():
         yield from (f"drift.{drift.name}.{problem}" for problem in _drift(workflow, drift))
         yield from _effects(workflow, writes, f"drift.{drift.name}.effects", drift.effects)
+        if drift.anew is not None and drift.outcome != "flag":
+            yield f"drift.{drift.name}.anew: goes with outcome 'flag' only; a refresh has the same effects either way"
+        yield from _effects(workflow, writes, f"drift.{drift.name}.anew", drift.anew or [])
     yield from _rejected(workflow, writes)
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import sqlite3
+import sys
 from collections.abc import Mapping
 from importlib import metadata
 from typing import Any
@@ -27,6 +28,9 @@ from kintsugi.scenarios.suite import Suite
 __all__ = ["environment", "finish", "print_table", "summarise"]
 
 PACKAGES = ("aiohttp", "jinja2", "jsonschema", "pydantic", "scipy", "matplotlib", "pandas")
+
+PLAIN_WIDTH = 120
+"""The width of the closing table where there is no terminal to fit it to."""
 
 
 def summarise(
@@ -108,13 +112,14 @@ def print_table(summary: Mapping[str, Any]) -> None:
                 "–" if machine is None else f"{machine:.4f}",
             )
         table.add_section()
-    Console().print(table)
+    console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
+    console.print(table)
     trials = summary["trials"]
     apart = ", ".join(
         f"{trials[name]} {name.replace('_', ' ')}"
         for name in ("not_exposed", "invalid_injection", "baseline_failed", "not_applicable", "harness_error")
     )
-    Console().print(f"{trials['run']} trials, {trials['witnessed']} with a witnessed fault; counted apart: {apart}")
+    console.print(f"{trials['run']} trials, {trials['witnessed']} with a witnessed fault; counted apart: {apart}")
 
 
 def _share(rate: Mapping[str, Any] | None) -> str:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
 from kintsugi.faults import FAULTS
 from kintsugi.golden_workflows.chains import CHAINS
-from kintsugi.golden_workflows.spec import load_workflows
+from kintsugi.golden_workflows.reference import check_truth, trajectory
+from kintsugi.golden_workflows.spec import FileProblem, load_workflow, load_workflows
 from kintsugi.harness.adapters import ADAPTERS
 from kintsugi.scenarios.planner import plan
 from kintsugi.scenarios.suite import load_suite, suite_names
 
-__all__ = ["list_command", "plan_command"]
+__all__ = ["list_command", "plan_command", "workflow_check_command"]
 
 CHAIN_TEXTS = {
     "naive": "ReAct: the model decides every step, with the whole transcript at each turn",
@@ -56,6 +59,19 @@ def plan_command(suite: str, seed: int, claim: float | None, trials: bool) -> No
         click.echo(f"  {name:<20} {count}")
     for key, workflow, fault in planned.not_applicable:
         click.echo(f"  not applicable: {fault} on {workflow} for {key}")
+
+
+def workflow_check_command(files: Sequence[Path]) -> None:
+    """Load each file and walk its plan. Raises FileProblem with the first thing that is wrong."""
+    for path in files:
+        folder = path.parent.parent / "tools"
+        workflow = load_workflow(path, folder if folder.is_dir() else None)
+        check_truth(workflow)
+        calls = trajectory(workflow)
+        click.echo(
+            f"{workflow.name}: plan and truth agree; {len(calls)} calls, {len(workflow.truth.effects)} effects, "
+            f"{len(workflow.drifts)} drifts"
+        )
 
 
 def _claim(rate: float) -> None:

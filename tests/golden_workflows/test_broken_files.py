@@ -1,4 +1,4 @@
-"""Files that can't be used: each is refused with one line that names file, key, what was found, what is allowed.
+"""Files that can't be used: each is refused with one line that says which file, which key, and what to do.
 
 The cases stand in ``broken/``: what is changed in a right file, and what the line then says.
 """

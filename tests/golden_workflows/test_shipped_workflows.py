@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kintsugi.golden_workflows.forms import FREE_TEXT, Effect, Truth, Workflow
-from kintsugi.golden_workflows.reference import check_truth, trajectory, truth_problem
+from kintsugi.golden_workflows.reference import check_truth, script_reply, trajectory, truth_problem
 from kintsugi.golden_workflows.spec import load_workflow, load_workflows
 
 WORKFLOWS = load_workflows()
@@ -150,3 +150,12 @@ def test_free_arguments_are_the_prose_and_nothing_else(name: str) -> None:
     for step, free in workflow.free_arguments.items():
         assert free <= prose, step
         assert not any(prose & set(effect.args) for effect in workflow.truth.effects)
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_a_script_answers_even_where_a_mistaken_read_found_nothing(name: str) -> None:
+    workflow = WORKFLOWS[name]
+    for call in trajectory(workflow):
+        if call.kind == "model":
+            empty = {key: [] if isinstance(value, list) else value for key, value in call.arguments.items()}
+            assert set(script_reply(workflow.script[call.step], empty)) == set(workflow.script[call.step])

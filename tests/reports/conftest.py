@@ -1,19 +1,21 @@
-"""Made-up results: trials as a runner would store them, and their summary by the contract of summary.json."""
+"""Made-up results: trials as a runner would store them, and the summary that the harness measures from them."""
 
 from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from kintsugi.harness.records import Count, Halt, Human, Measures, Repeats, Times, TrialResult, Usage
+from kintsugi.harness.metrics import measure
+from kintsugi.harness.records import Count, Halt, Human, Measures, Repeats, Storm, Times, TrialResult, Usage
+from kintsugi.reports.scorecard import render
 
-SUTS = {"minimal+optimized": 0.0, "minimal+naive": 0.02, "naive+optimized": 0.35, "naive+naive": 0.5}
+BREAKS = {"minimal+optimized": 0.0, "minimal+naive": 0.02, "naive+optimized": 0.35, "naive+naive": 0.5}
 """Each SUT × chain, with how often it breaks under a fault."""
 CLASSES = {
     "finance": ("customer_refund", "expense_batch", "invoice_payment"),
@@ -27,146 +29,208 @@ FAULTS = {
     "partial_side_effect": ("side-effect", "committed", "reset"),
     "malformed_output": ("semantic", "during", "truncated"),
     "stale_data": ("semantic", "waiting", "drift"),
-    "approval_delay": ("execution", "waiting", "late"),
+    "retry_storm": ("execution", "during", "refused"),
 }
 FAULT_TEXTS = {
     name: {"layer": layer, "what": f"What {name} does.", "witness": f"How {name} was seen."}
     for name, (layer, _, _) in FAULTS.items()
 }
-ENVIRONMENT = {
+ENVIRONMENT: dict[str, Any] = {
     "kintsugi": "0.1.0",
     "python": "3.11.7",
-    "platform": "Linux-6.1-x86_64",
-    "cpus": 2,
-    "packages": {"aiohttp": "3.12.0", "jinja2": "3.1.6"},
+    "packages": {"aiohttp": "3.12.0"},
+    "suts": {"minimal": "Kintsugi's own runtime", "naive": "A plain script"},
 }
-BREAKS = (
+ENDINGS = (
     ("corrupted", "payment.create ran 2 times for invoice INV-1042, expected 1 (request 17)"),
-    ("lost", "no end report before the deadline of 90 s; last boundary tool:pay[0]#1"),
-    ("failed", "worker ended with code 1: KeyError: 'approval'"),
-    ("needless_halt", "asked a person about step pay, although its tool takes a key"),
+    ("lost", "no end report before the deadline; its own status says 'running'"),
+    ("failed", "the run reported a failure: KeyError: 'approval'"),
+    ("needless_halt", "halted at pay (in_doubt): payment.create can be repeated safely"),
 )
 
 
-def make_trial(**changes: Any) -> TrialResult:
-    """One trial that ended well; `changes` says what was different."""
-    plain = TrialResult(
-        id="minimal+optimized~finance/invoice_payment~worker_kill.at_boundary@tool:pay[0]#1@before~s7",
-        kind="fault",
-        sut="minimal",
-        chain="optimized",
-        workflow="finance/invoice_payment",
-        workflow_class="finance",
-        seed=7,
-        variance="none",
-        fault="worker_kill",
-        form="at_boundary",
-        points=("tool:pay[0]#1@before",),
-        phase="before",
-        layer="execution",
-        dealt_with_by="engine",
-        weight=1.0,
-        injection="witnessed",
-        verdict="correct",
-        reason="every expected effect, once",
-        resumed_exactly=True,
-        measures=Measures(
-            selection_proposed=Count(4, 4),
-            arguments_proposed=Count(9, 9),
-            calls_proposed=Count(4, 4),
-            selection_reached=Count(4, 4),
-            calls_reached=Count(4, 4),
-            arguments_reached=Count(9, 9),
-            unsafe_proposed=Count(0, 2),
-            unsafe_reached=Count(0, 2),
-            trajectory_in_order=Count(1, 1),
-            trajectory_exact=Count(1, 1),
-            trajectory_any_order=Count(1, 1),
-        ),
-        usage=Usage(6, 8000, 900, 9, 0.012, 0.4),
-        repeats=Repeats(0, 1, 0),
-        human=Human(1, 0, 1, 0, (4.5,)),
-        times=Times(2.5, 0.6, 0.8, 1.9),
-        review_minutes=4.0,
-        repair_minutes=30.0,
-        trial={"kind": "fault"},
+@dataclass(frozen=True)
+class Run:
+    """A finished run, as the reports are given it."""
+
+    summary: dict[str, Any]
+    results: list[TrialResult]
+    environment: dict[str, Any]
+    fault_texts: dict[str, dict[str, str]]
+
+    def write(self, folder: Path) -> Path:
+        """The results folder that the runner would leave behind."""
+        lines = [json.dumps(result.to_json()) + "\n" for result in self.results]
+        (folder / "trials.jsonl").write_text("".join(lines), encoding="utf-8")
+        (folder / "summary.json").write_text(json.dumps(self.summary), encoding="utf-8")
+        (folder / "environment.json").write_text(json.dumps(self.environment), encoding="utf-8")
+        return folder
+
+
+def make_trial(**changes: Any) -> TrialResult:  # noqa: ANN401 - any field
+    """A trial that ended well; `changes` says what was different."""
+    once = Count(1, 1)
+    measures = Measures(
+        selection_proposed=Count(4, 4),
+        arguments_proposed=Count(9, 9),
+        calls_proposed=Count(4, 4),
+        selection_reached=Count(4, 4),
+        calls_reached=Count(4, 4),
+        arguments_reached=Count(9, 9),
+        unsafe_proposed=Count(0, 2),
+        unsafe_reached=Count(0, 2),
+        trajectory_in_order=once,
+        trajectory_exact=once,
+        trajectory_any_order=once,
     )
-    return replace(plain, **changes)
+    plain: dict[str, Any] = {
+        "id": "minimal+optimized~finance/invoice_payment~worker_kill.at_boundary@tool:pay[0]#1@before~s7",
+        "kind": "fault",
+        "sut": "minimal",
+        "chain": "optimized",
+        "workflow": "finance/invoice_payment",
+        "workflow_class": "finance",
+        "seed": 7,
+        "variance": "none",
+        "fault": "worker_kill",
+        "form": "at_boundary",
+        "points": ("tool:pay[0]#1@before",),
+        "phase": "before",
+        "layer": "execution",
+        "dealt_with_by": "engine",
+        "weight": 1.0,
+        "injection": "witnessed",
+        "verdict": "correct",
+        "reason": "every expected effect, once",
+        "resumed_exactly": True,
+        "measures": measures,
+        "usage": Usage(6, 8000, 900, 9, 0.012, 0.4),
+        "repeats": Repeats(0, 1, 0),
+        "human": Human(1, 0, 1, 0, (4.5,)),
+        "times": Times(2.5, 0.6, 0.8, 1.9),
+        "review_minutes": 4.0,
+        "repair_minutes": 30.0,
+    }
+    return TrialResult(**(plain | changes))
 
 
-def make_results(suts: Iterable[str] = SUTS, seed: int = 7) -> list[TrialResult]:
-    """A whole run: baselines, clean trials, faults with some breakages, kills after a response, recovery times."""
+CALM = {"fault": "", "form": "", "points": (), "phase": "", "layer": "", "injection": "none"}
+
+
+def make_results(suts: Iterable[str] = tuple(BREAKS), seed: int = 7) -> list[TrialResult]:
+    """A whole run: baselines, clean trials, faults with some breakages, kills after a response, times."""
     rng = random.Random(seed)
     found: list[TrialResult] = []
     for key in suts:
         sut, _, chain = key.partition("+")
-        breaks = SUTS.get(key, 0.1)
-        cells = [(group, f"{group}/{name}") for group, names in CLASSES.items() for name in names]
-        for group, workflow in cells:
+        for group, name in [(group, name) for group, names in CLASSES.items() for name in names]:
+            workflow = f"{group}/{name}"
             who = {"sut": sut, "chain": chain, "workflow": workflow, "workflow_class": group, "seed": seed}
-            calm = {"fault": "", "form": "", "points": (), "phase": "", "layer": "", "injection": "none"}
-            for kind, count in (("baseline", 1), ("clean", 3)):
-                for number in range(count):
-                    good = rng.random() > breaks / 6
-                    ended = {"verdict": "correct", "reason": "every expected effect, once"}
-                    if not good:
-                        ended = {"verdict": "failed", "reason": "the model's budget of malformed replies is spent"}
-                    name = f"{key}~{workflow}~{kind}~s{seed + number}"
-                    found.append(
-                        make_trial(**who, **calm, **ended, id=name, kind=kind, resumed_exactly=None)
-                    )
-            for fault, (layer, phase, form) in FAULTS.items():
+            cell = f"{key}~{workflow}"
+            found.append(make_trial(**who, **CALM, id=f"{cell}~baseline~s{seed}", kind="baseline"))
+            found += [_clean(rng, BREAKS.get(key, 0.1), who | {"seed": seed + n}) for n in range(6)]
+            for fault, (_, phase, form) in FAULTS.items():
                 strikes = [(form, phase, number) for number in range(4)]
                 if fault == "worker_kill":
-                    strikes += [(f"after_{ms}ms", "after", number) for ms in (0, 1, 5, 20) for number in range(2)]
-                for how, when, number in strikes:
-                    found.append(_struck(rng, breaks, key, who, fault, how, when, layer, number))
-            name = f"{key}~{workflow}~worker_kill.at_boundary@tool:pay[0]#1@before~timing~s{seed}"
-            slow = 1.0 + rng.random() * (4.0 if sut == "naive" else 0.6)
-            times = Times(2.0 + slow, 0.3 * slow, 0.5 * slow, 1.4 * slow)
-            found.append(make_trial(**who, id=name, kind="timing", times=times))
+                    strikes += [(f"after_{ms}ms", "after", n) for ms in (0, 1, 5, 20) for n in range(2)]
+                found += [_struck(rng, BREAKS.get(key, 0.1), who, fault, strike) for strike in strikes]
+            found += _timed(rng, who, cell)
     return found
 
 
+def _clean(rng: random.Random, breaks: float, who: dict[str, Any]) -> TrialResult:
+    tokens = int(rng.gauss(7000, 500)) * (1 if who["chain"] == "optimized" else 3)
+    changes: dict[str, Any] = {
+        "id": f"{who['sut']}+{who['chain']}~{who['workflow']}~clean~s{who['seed']}",
+        "kind": "clean",
+        "variance": "typical",
+        "usage": Usage(6, tokens, tokens // 9, 9, 0.012, 0.4),
+    }
+    if who["chain"] == "optimized":
+        plain = make_trial().measures
+        changes["measures"] = replace(plain, selection_proposed=Count(), unsafe_proposed=Count())
+    if rng.random() < breaks / 6:
+        changes |= {"verdict": "failed", "reason": "the run reported a failure: KeyError: 'lines'"}
+    return make_trial(**who, **CALM, **changes, resumed_exactly=None)
+
+
 def _struck(
-    rng: random.Random,
-    breaks: float,
-    key: str,
-    who: dict[str, Any],
-    fault: str,
-    form: str,
-    phase: str,
-    layer: str,
-    number: int,
+    rng: random.Random, breaks: float, who: dict[str, Any], fault: str, strike: tuple[str, str, int]
 ) -> TrialResult:
+    form, phase, number = strike
     point = f"tool:pay[{number}]#1@{phase}"
     changes: dict[str, Any] = {
-        **who,
-        "id": f"{key}~{who['workflow']}~{fault}.{form}@{point}~s{who['seed']}",
+        "id": f"{who['sut']}+{who['chain']}~{who['workflow']}~{fault}.{form}@{point}~s{who['seed']}",
         "fault": fault,
         "form": form,
         "points": (point,),
         "phase": phase,
-        "layer": layer,
+        "layer": FAULTS[fault][0],
     }
+    if who["chain"] == "naive":
+        changes["usage"] = Usage(12, 24000, 2700, 9, 0.012, 0.5)
+    if fault == "retry_storm":
+        changes["storm"] = Storm(50, 2.0 + number, 80.0, 1.5, within_bounds=who["sut"] == "minimal")
     draw = rng.random()
     if draw < breaks:
-        verdict, reason = BREAKS[rng.randrange(len(BREAKS))]
+        verdict, reason = ENDINGS[rng.randrange(len(ENDINGS))]
         changes |= {"verdict": verdict, "reason": reason, "resumed_exactly": False}
     elif draw > 0.985:
         changes |= {"injection": "not_exposed", "verdict": None, "reason": "the point was never reached"}
-    elif draw > 0.98:
-        changes |= {"injection": "invalid_injection", "verdict": None, "reason": "the worker exited by itself"}
     elif fault == "partial_side_effect" and number == 0:
         halt = Halt("in_doubt", "pay", justified=True, why="the tool is opaque")
         changes |= {"verdict": "correct_halt", "reason": "one justified halt", "human": Human(halts=(halt,))}
-    return make_trial(**changes)
+    return make_trial(**who, **changes)
 
 
-def rate(k: int, n: int, **more: Any) -> dict[str, Any] | None:
-    """A rate of summary.json. The interval is a rough one: these tests are about showing it."""
-    if n == 0:
-        return None
-    wide = 1.0 / n**0.5
-    low, high = max(0.0, k / n - wide), min(1.0, k / n + wide / 2)
-    return {"k": k, "n": n, "rate": k / n, "ci95": [low, high], "basis": "sampled", **more}
+def _timed(rng: random.Random, who: dict[str, Any], cell: str) -> list[TrialResult]:
+    slow = 1.0 + rng.random() * (4.0 if who["sut"] == "naive" else 0.6)
+    times = Times(2.0 + slow, 0.3 * slow, 0.5 * slow, 1.4 * slow)
+    struck = make_trial(**who, id=f"{cell}~worker_kill.at_boundary~timing", kind="timing", times=times)
+    clean = make_trial(**who, **CALM, id=f"{cell}~timing", kind="timing", times=Times(2.0))
+    return [struck, clean]
+
+
+def make_run(results: list[TrialResult] | None = None) -> Run:
+    """A run of these trials, with the summary that the harness measures."""
+    chosen = make_results() if results is None else results
+    summary = measure(
+        chosen,
+        suite="standard 1",
+        seed=7,
+        started_at="2026-11-22T03:00:00+00:00",
+        wall_seconds=412.0,
+        planned=len(chosen) + 3,
+        not_applicable=[("naive+naive", "finance/expense_batch", "stale_data")],
+        token_source="tiktoken o200k_base",
+    )
+    plain: dict[str, Any] = json.loads(json.dumps(summary))
+    return Run(plain, chosen, ENVIRONMENT, FAULT_TEXTS)
+
+
+@pytest.fixture(name="make_trial")
+def _make_trial() -> Callable[..., TrialResult]:
+    return make_trial
+
+
+@pytest.fixture(name="make_run")
+def _make_run() -> Callable[..., Run]:
+    return make_run
+
+
+@pytest.fixture(scope="session")
+def run() -> Run:
+    """A whole run of four SUT × chain."""
+    return make_run()
+
+
+@pytest.fixture(scope="session")
+def small_run() -> Run:
+    """A run of one SUT × chain on one class of workflows."""
+    return make_run([r for r in make_results(["naive+naive"]) if r.workflow_class == "finance"])
+
+
+@pytest.fixture(scope="session")
+def page(run: Run) -> str:
+    """The scorecard of the whole run."""
+    return render(run.summary, run.results, run.environment, run.fault_texts, "results/standard-7")

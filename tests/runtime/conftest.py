@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from kintsugi.runtime.client import decide
-from kintsugi.runtime.store import provision
+from kintsugi.runtime.client import decide, submit
+from kintsugi.runtime.store import connect, provision, read_events
+from kintsugi.runtime.worker import Chain, work
 
 OBJECT = {"type": "object"}
 TICKET = {"type": "object", "required": ["id"], "properties": {"id": {"type": "integer"}}}
@@ -53,7 +54,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
 
 @dataclass
 class World:
-    """What the runtime acts on. `before` and `after` may answer in a tool's place, before or after its effect."""
+    """What the runtime acts on. `before` and `after` may answer in a tool's place, before or after its effect.
+
+    `find`, `question` and `end` may answer look-ups, questions and end reports, `model` gives the model's content or whole answer, `person` a decision or none yet.
+    """
 
     state_dir: str
     url: str = ""
@@ -65,6 +69,9 @@ class World:
     ends: list[tuple[str, str, str]] = field(default_factory=list)
     before: Handler | None = None
     after: Handler | None = None
+    find: Handler | None = None
+    question: Handler | None = None
+    end: Handler | None = None
     model: Callable[[dict[str, Any]], Any] = lambda _body: {"value": 1}
     person: Callable[[dict[str, Any]], dict[str, Any] | None] | None = None
     changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -94,6 +101,13 @@ class World:
 
     async def until_ended(self, runs: int = 1, seconds: float = 20.0) -> None:
         await self.until(lambda: len({end[0] for end in self.ends}) >= runs, seconds)
+
+    async def until_recorded(self, run_id: str, kind: str, count: int = 1) -> None:
+        """Wait until the journal holds so many events of a kind. The store tells nobody, so it is looked at."""
+        with closing(connect(self.state_dir)) as connection:
+            async with asyncio.timeout(20):
+                while [event.kind for event in read_events(connection, run_id)].count(kind) < count:
+                    await asyncio.sleep(0.005)
 
     # --- the servers --------------------------------------------------------------------------------------
 
@@ -128,6 +142,11 @@ class World:
         self.effects.append(done)
         return {"id": done["id"]}
 
+    async def on_look_up(self, request: web.Request) -> web.StreamResponse:
+        answer = await (self.find or self.on_find)(request)
+        assert answer is not None
+        return answer
+
     async def on_find(self, request: web.Request) -> web.StreamResponse:
         self.calls.append(request.match_info["tool"] + "/find")
         for effect in self.effects:
@@ -148,6 +167,11 @@ class World:
             {"choices": [choice], "usage": {"prompt_tokens": 10, "completion_tokens": 2}}
         )
 
+    async def on_request(self, request: web.Request) -> web.StreamResponse:
+        answer = await (self.question or self.on_question)(request)
+        assert answer is not None
+        return answer
+
     async def on_question(self, request: web.Request) -> web.StreamResponse:
         question = await request.json()
         self.posts.append(question["request_id"])
@@ -160,6 +184,11 @@ class World:
 
     def decide(self, run_id: str, request_id: str, decision: dict[str, Any]) -> None:
         decide(self.state_dir, run_id, request_id, {"decision_id": f"d-{request_id}", **decision})
+
+    async def on_report(self, request: web.Request) -> web.StreamResponse:
+        answer = await (self.end or self.on_end)(request)
+        assert answer is not None
+        return answer
 
     async def on_end(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
@@ -182,10 +211,10 @@ async def open_world(folder: Path) -> AsyncIterator[World]:
     world = World(str(folder / "state"))
     app = web.Application()
     app.router.add_post("/tools/{tool}", world.on_tool)
-    app.router.add_post("/tools/{tool}/find", world.on_find)
+    app.router.add_post("/tools/{tool}/find", world.on_look_up)
     app.router.add_post("/model/chat/completions", world.on_model)
-    app.router.add_post("/human/requests", world.on_question)
-    app.router.add_post("/human/end", world.on_end)
+    app.router.add_post("/human/requests", world.on_request)
+    app.router.add_post("/human/end", world.on_report)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -206,6 +235,8 @@ class Workers:
         self._started: asyncio.Queue[int] = asyncio.Queue()
         self._exits: dict[int, asyncio.Future[int]] = {}
         self._one_at_a_time = asyncio.Lock()
+        self._said: list[str] = []
+        self._spoke = asyncio.Event()
 
     async def start(self, environment: dict[str, str], **order: Any) -> int:
         """Fork a worker; its pid. See launcher.py for the order."""
@@ -235,6 +266,20 @@ class Workers:
     def _exit(self, pid: int) -> asyncio.Future[int]:
         return self._exits.setdefault(pid, asyncio.get_running_loop().create_future())
 
+    async def until_said(self, text: str) -> None:
+        """Wait until some worker has said this on its stderr."""
+        async with asyncio.timeout(20):
+            while not any(text in line for line in self._said):
+                self._spoke.clear()
+                await self._spoke.wait()
+
+    async def listen_to_errors(self) -> None:
+        assert self._process.stderr is not None
+        async for line in self._process.stderr:
+            self._said.append(line.decode())
+            sys.stderr.write(line.decode())
+            self._spoke.set()
+
     async def listen(self) -> None:
         assert self._process.stdout is not None
         async for line in self._process.stdout:
@@ -251,11 +296,12 @@ class Workers:
 @pytest.fixture
 async def workers() -> AsyncIterator[Workers]:
     launcher = Path(__file__).with_name("launcher.py")
+    pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
-        sys.executable, launcher, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        sys.executable, launcher, stdin=pipe, stdout=pipe, stderr=pipe
     )
     workers = Workers(process)
-    listening = asyncio.create_task(workers.listen())
+    listening = asyncio.gather(workers.listen(), workers.listen_to_errors())
     yield workers
     for pid in workers.left():
         os.kill(pid, signal.SIGKILL)
@@ -281,3 +327,32 @@ def new_world(tmp_path: Path) -> Callable[[str], AbstractAsyncContextManager[Wor
 async def world(tmp_path: Path) -> AsyncIterator[World]:
     async with open_world(tmp_path) as world:
         yield world
+
+
+@asynccontextmanager
+async def work_here(world: World, chain: Chain, worker_id: str = "w1", **more: str) -> AsyncIterator[None]:
+    task = asyncio.create_task(work(world.environment(worker_id, **more), {"chain": chain}))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.fixture
+def working(world: World) -> Callable[..., AbstractAsyncContextManager[None]]:
+    """A worker in this process, carrying runs of the chain it is given; what leaves it has crashed politely."""
+    return lambda chain, worker_id="w1", **more: work_here(world, chain, worker_id, **more)
+
+
+@pytest.fixture
+def run_chain(world: World) -> Callable[..., Awaitable[tuple[str, str]]]:
+    """Run a chain from submission to its end report, in this process; status and detail."""
+
+    async def run(chain: Chain, plan: dict[str, Any] | None = None, run_id: str = "run") -> tuple[str, str]:
+        submit(world.state_dir, run_id, {"chain": "chain", "plan": plan or make_plan()})
+        async with work_here(world, chain):
+            await world.until(lambda: any(end[0] == run_id for end in world.ends))
+        return next((status, detail) for run, status, detail in world.ends if run == run_id)
+
+    return run

@@ -72,7 +72,9 @@ async def test_killed_at_every_write(new_world: NewWorld, workers: Any, plan: Ca
     assert sum(halted) == 3
 
 
-async def test_killed_again_during_recovery(new_world: NewWorld, workers: Any, plan: Callable[..., Any]) -> None:
+async def test_killed_again_during_recovery(
+    new_world: NewWorld, workers: Any, plan: Callable[..., Any]
+) -> None:
     """Five deaths in a row, each as soon as the run has got a little further."""
     async with new_world("again") as world:
         world.person = world.truthful
@@ -135,5 +137,9 @@ async def test_side_by_side_branches_survive_a_kill(
             )
             await workers.start(world.environment())
             await ended
-            assert world.ends[0] == ("run", "completed", json.dumps([True, True, True]).replace("true", "True"))
+            assert world.ends[0] == (
+                "run",
+                "completed",
+                json.dumps([True, True, True]).replace("true", "True"),
+            )
             assert (world.count("keyed"), world.count("lookup")) == (1, 1)

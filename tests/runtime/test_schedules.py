@@ -6,7 +6,7 @@ starts from the journal. The tape of numbers that Hypothesis draws decides what 
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
 
 import pytest
@@ -45,15 +45,18 @@ PLAN = {
 RUN = Run("run", {"plan": PLAN}, "w", 1, ended=False, born=moment())
 
 Step = tuple[str, int]
-steps = st.tuples(st.sampled_from(["read", "keyed", "lookup", "opaque", "model", "person", "now"]), st.integers(0, 1))
+steps = st.tuples(
+    st.sampled_from(["read", "keyed", "lookup", "opaque", "model", "person", "now"]), st.integers(0, 1)
+)
 chains = st.lists(st.lists(steps, min_size=1, max_size=3), min_size=1, max_size=5)
-tapes = st.lists(st.integers(0, 14), max_size=60)
+# Bytes, because Hypothesis fills them evenly; it shrinks them to zeros, for all is well.
+tapes = st.binary(min_size=40, max_size=80)
 
 
 class World:
     """Everything that outlives a crash, and the tape."""
 
-    def __init__(self, tape: list[int]) -> None:
+    def __init__(self, tape: Iterable[int]) -> None:
         self._tape: Iterator[int] = iter(tape)
         self.events: list[Event] = []
         self.signals: list[Signal] = []
@@ -63,8 +66,9 @@ class World:
         self.living: Incarnation | None = None
 
     def draw(self) -> int:
-        """The next number; 0, for all is well, at the end of the tape."""
-        return next(self._tape, 0)
+        """The next number below 15; 0, for all is well, for half of the tape and at its end."""
+        drawn = next(self._tape, 0) % 30
+        return drawn if drawn < 15 else 0
 
 
 class Incarnation(Services):
@@ -96,7 +100,9 @@ class Incarnation(Services):
         for event in events:
             # What another incarnation reads is what JSON made of it.
             data = json.loads(json.dumps(event.data))
-            self.world.events.append(Event(event.kind, event.name, data, event.at, len(self.world.events) + 1))
+            self.world.events.append(
+                Event(event.kind, event.name, data, event.at, len(self.world.events) + 1)
+            )
         if drawn == 14:
             await self.crash()
 
@@ -233,9 +239,9 @@ def _no_breaker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(breaker, "FAILURES_TO_OPEN", 10**9)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=1500, deadline=None)
 @given(groups=chains, tape=tapes)
-def test_whatever_happens(groups: list[list[Step]], tape: list[int]) -> None:
+def test_whatever_happens(groups: list[list[Step]], tape: bytes) -> None:
     world = World(tape)
     end = asyncio.run(until_done(world, groups))
     seen = json.loads(end)
@@ -260,11 +266,9 @@ def test_whatever_happens(groups: list[list[Step]], tape: list[int]) -> None:
     assert (len(world.sent), len(world.events)) == (sent, written)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(groups=chains, tape=tapes, cut=st.integers(0, 200))
-def test_any_prefix_of_the_journal_can_be_taken_up(
-    groups: list[list[Step]], tape: list[int], cut: int
-) -> None:
+def test_any_prefix_of_the_journal_can_be_taken_up(groups: list[list[Step]], tape: bytes, cut: int) -> None:
     """What power loss may leave behind of what was never acknowledged still makes a run that ends."""
     world = World(tape)
     asyncio.run(until_done(world, groups))
@@ -276,8 +280,11 @@ def test_any_prefix_of_the_journal_can_be_taken_up(
             assert known.get(event.name, event.data) == event.data
 
 
-@settings(max_examples=100, deadline=None)
-@given(step=st.sampled_from(["read", "keyed", "lookup", "opaque", "model"]), failures=st.lists(st.sampled_from([6, 7, 10, 13, 14]), max_size=40))
+@settings(max_examples=150, deadline=None)
+@given(
+    step=st.sampled_from(["read", "keyed", "lookup", "opaque", "model"]),
+    failures=st.lists(st.sampled_from([6, 6, 7, 7, 10, 14]), max_size=40),
+)
 def test_attempts_stay_within_what_was_granted(step: str, failures: list[int]) -> None:
     """Each grant (the first, and each of a person's) is for two attempts; a crash may add one that it cut off."""
     world = World(failures)

@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kintsugi.harness.gate import judge
+from kintsugi.harness.thresholds import load_thresholds
+from kintsugi.reports.targets import COST_SAVING, TARGETS, mark, mark_saving
+
+RECOVERY = "fault_recovery_rate"
+UNSAFE = "unsafe_action_rate"
+REPAIR = "unplanned_repair_rate"
+
+
+def held(metric: str, k: int, n: int, ends: tuple[float, float] | None = (0.0, 1.0), **more: Any) -> str:  # noqa: ANN401 - any part of a cell
+    ci = None if ends is None else list(ends)
+    cell = {metric: {"k": k, "n": n, "rate": k / n, "ci95": ci, "basis": "sampled"}, **more}
+    said = mark(TARGETS[metric], cell, metric)
+    return said.word + (" ±" if said.spans else "")
+
+
+def test_an_estimate_is_held_against_its_target() -> None:
+    assert held(RECOVERY, 400, 400, (0.991, 1.0)) == "met"
+    assert held(RECOVERY, 99, 100, (0.95, 0.999)) == "met ±"
+    assert held(RECOVERY, 98, 100, (0.93, 0.995)) == "missed ±"
+    assert held(RECOVERY, 50, 100, (0.4, 0.6)) == "missed"
+    assert held(REPAIR, 9, 100, (0.04, 0.16)) == "met ±"
+    assert held(REPAIR, 10, 100, (0.05, 0.18)) == "missed ±"
+
+
+def test_what_can_not_be_trusted_is_inconclusive() -> None:
+    assert mark(TARGETS[RECOVERY], {}, RECOVERY).word == "not measured"
+    assert held(RECOVERY, 19, 19) == "inconclusive"
+    assert held(RECOVERY, 20, 20, (0.83, 1.0)) == "met ±"
+    assert held(RECOVERY, 5, 5, None) == "met"
+    assert held(RECOVERY, 99, 99, (0.96, 1.0), baselines={"failed": ["finance/a"]}) == "inconclusive"
+    assert held(RECOVERY, 99, 99, (0.96, 1.0), trials={"run": 100, "harness_error": 3}) == "inconclusive"
+
+
+def test_one_unsafe_action_is_a_miss_however_few_the_trials() -> None:
+    assert held(UNSAFE, 1, 2) == "missed"
+    assert held(UNSAFE, 0, 2) == "inconclusive"
+    assert held(UNSAFE, 0, 50, (0.0, 0.06)) == "met"
+
+
+def test_a_rate_per_call_counts_its_trials() -> None:
+    metric = "tool_selection_accuracy_reached"
+    cell = {metric: {"k": 90, "n": 90, "rate": 1.0, "ci95": [0.7, 1.0], "trials": 9}}
+    assert mark(TARGETS[metric], cell, metric).word == "inconclusive"
+
+
+def test_a_saving_is_held_against_thirty_percent() -> None:
+    assert mark_saving(0.5, 0.4, 20).word == "met"
+    assert mark_saving(0.5, 0.1, 20).spans
+    assert mark_saving(0.2, 0.1, 20).word == "missed"
+    assert mark_saving(0.5, 0.4, 9).word == "inconclusive"
+    assert mark_saving(None, None, 20).word == "not measured"
+
+
+def test_the_targets_are_those_of_the_gate() -> None:
+    lines = {line.metric: line for line in load_thresholds().lines}
+    for metric, target in TARGETS.items():
+        how, value = lines[metric].target
+        assert (target.how, target.value) == (how, value)
+        assert target.trials_min == lines[metric].min_n
+    assert lines["cost_saving"].target == ("at_least", COST_SAVING)
+
+
+@pytest.mark.parametrize("sut", ["minimal+optimized", "minimal+naive", "naive+naive"])
+def test_marks_agree_with_the_gate(run: Any, sut: str) -> None:  # noqa: ANN401 - a Run
+    words = {"pass": "met", "fail": "missed", "inconclusive": ("inconclusive", "not measured")}
+    thresholds = load_thresholds()
+    block = run.summary["suts"][sut]
+    for line in judge(run.summary, thresholds).lines:
+        if line.sut == sut and line.metric in TARGETS:
+            said = mark(TARGETS[line.metric], block["classes"][line.workflow_class], line.metric)
+            assert said.word in words[line.verdict], line

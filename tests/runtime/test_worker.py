@@ -1,0 +1,309 @@
+"""How runs begin, go on and end, and how an operator steers them."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from kintsugi.runtime import minimal
+from kintsugi.runtime.protocol import (
+    DurableContext,
+    ModelRequest,
+    PolicyStop,
+    Question,
+    ToolCall,
+    WorkflowFailed,
+)
+
+RunChain = Callable[..., Awaitable[tuple[str, str]]]
+
+
+def ending(how: BaseException | str) -> Any:
+    async def chain(ctx: DurableContext, plan: Any) -> str:
+        if isinstance(how, BaseException):
+            raise how
+        return how
+
+    return chain
+
+
+@pytest.mark.parametrize(
+    ("how", "end"),
+    [
+        ("all done", ("completed", "all done")),
+        (PolicyStop("rejected"), ("completed", "rejected")),
+        (WorkflowFailed("no way"), ("failed", "no way")),
+        (KeyError("x"), ("failed", "KeyError: 'x'")),
+        (asyncio.CancelledError(), ("failed", "CancelledError in the chain")),
+    ],
+)
+async def test_how_a_run_ends(world: Any, run_chain: RunChain, how: Any, end: tuple[str, str]) -> None:
+    assert await run_chain(ending(how)) == end
+    shown = minimal.status(world.state_dir, "run")
+    assert (shown["state"], shown["detail"]) == end
+
+
+async def test_a_plan_or_chain_that_cannot_be_used_fails_its_run_only(
+    world: Any, working: Any, plan: Any
+) -> None:
+    minimal.submit(world.state_dir, "a", {"chain": "nowhere", "plan": plan()})
+    minimal.submit(world.state_dir, "b", {"chain": "chain", "plan": plan(attempts=0)})
+    minimal.submit(world.state_dir, "c", {"chain": "chain"})
+    minimal.submit(world.state_dir, "d", {"chain": "chain", "plan": plan()})
+    async with working(ending("done")):
+        await world.until_ended(4)
+    ends = {run: (status, detail) for run, status, detail in world.ends}
+    assert ends["a"] == ("failed", "there is no chain 'nowhere'; this worker has chain")
+    assert ends["b"][1].endswith("policy.attempts is 0; allowed: a whole number from 1")
+    assert ends["c"][1].startswith("the plan can't be used: KeyError")
+    assert ends["d"] == ("completed", "done")
+
+
+async def test_the_end_is_reported_until_it_is_heard(world: Any, run_chain: RunChain) -> None:
+    deaf = [502, 503]
+    original = world.on_end
+
+    async def on_end(request: web.Request) -> web.StreamResponse:
+        if deaf:
+            return web.json_response({}, status=deaf.pop())
+        answer: web.StreamResponse = await original(request)
+        return answer
+
+    world.end = on_end
+    assert await run_chain(ending("done")) == ("completed", "done")
+    assert len(world.ends) == 1
+
+
+async def test_a_changed_chain_is_noticed_at_replay(world: Any, working: Any, plan: Any) -> None:
+    minimal.submit(world.state_dir, "run", {"chain": "chain", "plan": plan()})
+
+    def asking(amount: int) -> Any:
+        async def chain(ctx: DurableContext, _plan: Any) -> str:
+            await ctx.tool("write", ToolCall("keyed", {"amount": amount}), step="s")
+            await ctx.ask_human("ask", Question("approval", "s"))
+            return "done"
+
+        return chain
+
+    async with working(asking(1)):
+        await world.until(lambda: bool(world.questions))
+    async with working(asking(2)):
+        await world.until_ended()
+    (end,) = world.ends
+    assert end[1] == "failed"
+    assert "NonDeterminism: 'write' is in the journal of run run with another request" in end[2]
+    assert world.count("keyed") == 1
+
+
+async def test_branches_of_a_failed_run_come_to_rest_before_it_ends(world: Any, run_chain: RunChain) -> None:
+    """A branch in the middle of a write is not cut off, and none begins another."""
+    arrived, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hold(request: web.Request) -> None:
+        arrived.set()
+        await go_on.wait()
+
+    world.before = hold
+
+    async def writes(ctx: DurableContext) -> None:
+        await ctx.tool("one", ToolCall("keyed", {}), step="s")
+        await ctx.tool("two", ToolCall("opaque", {}), step="s")
+
+    async def fails() -> None:
+        await arrived.wait()
+        asyncio.get_running_loop().call_later(0.05, go_on.set)
+        raise WorkflowFailed("broken")
+
+    async def chain(ctx: DurableContext, plan: Any) -> str:
+        await asyncio.gather(writes(ctx), fails(), ctx.sleep("long", 10_000))
+        return "unreachable"
+
+    assert await run_chain(chain) == ("failed", "broken")
+    assert world.calls == ["keyed"]
+    done = minimal.status(world.state_dir, "run")["done"]
+    assert ("one", "tool") in [(call["name"], call["by"]) for call in done if "by" in call]
+
+
+async def test_time_is_recorded_and_scaled(world: Any, working: Any, plan: Any) -> None:
+    minimal.submit(world.state_dir, "run", {"chain": "chain", "plan": plan()})
+    times: list[list[float]] = []
+
+    async def chain(ctx: DurableContext, _plan: Any) -> str:
+        first = await ctx.now("first")
+        await ctx.sleep("nap", 10.0)
+        second = await ctx.now("second")
+        times.append([first, second])
+        await ctx.ask_human("ask", Question("approval", "s"))
+        return "done"
+
+    async with working(chain):
+        await world.until(lambda: bool(world.questions))
+    world.person = None
+    world.decide("run", next(iter(world.questions)), {"decision": "approve"})
+    async with working(chain, KINTSUGI_TIME_SCALE="1000"):
+        await world.until_ended()
+    assert times[0] == times[1]
+    # Ten workflow seconds at a hundredth of a wall second each.
+    assert 0.1 <= times[0][1] - times[0][0] < 5.0
+
+
+async def test_a_paused_run_begins_nothing_until_it_is_resumed(world: Any, working: Any, plan: Any) -> None:
+    minimal.submit(world.state_dir, "run", {"chain": "chain", "plan": plan()})
+    inside, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hold(request: web.Request) -> None:
+        if len(world.calls) == 1:
+            inside.set()
+            await go_on.wait()
+
+    async def chain(ctx: DurableContext, _plan: Any) -> str:
+        await ctx.tool("one", ToolCall("keyed", {}), step="s")
+        await ctx.tool("two", ToolCall("opaque", {}), step="s")
+        return "done"
+
+    world.before = hold
+    async with working(chain):
+        await inside.wait()
+        minimal.pause(world.state_dir, "run")
+        # Signals are taken in before runs: once this one has ended, the pause was heard.
+        minimal.submit(world.state_dir, "marker", {"chain": "nowhere", "plan": plan()})
+        await world.until_ended()
+        assert minimal.status(world.state_dir, "run")["state"] == "paused"
+        go_on.set()
+        # What was under way is finished and recorded.
+        await until(lambda: bool(minimal.status(world.state_dir, "run")["done"]))
+    # The pause outlives the worker.
+    async with working(chain):
+        await until(lambda: minimal.status(world.state_dir, "run")["claims"] == 2)
+        assert minimal.status(world.state_dir, "run")["next"] == "resume"
+        assert world.calls == ["keyed"]
+        minimal.resume(world.state_dir, "run")
+        await world.until_ended(2)
+    assert world.calls == ["keyed", "opaque"]
+
+
+async def test_a_cancelled_run_fails_and_can_be_tried_again(world: Any, working: Any, plan: Any) -> None:
+    minimal.submit(world.state_dir, "run", {"chain": "chain", "plan": plan()})
+
+    async def chain(ctx: DurableContext, _plan: Any) -> str:
+        await ctx.tool("one", ToolCall("keyed", {}), step="s")
+        return (await ctx.ask_human("ask", Question("approval", "s"))).decision
+
+    async with working(chain):
+        await world.until(lambda: bool(world.questions))
+        minimal.cancel(world.state_dir, "run")
+        await world.until_ended()
+        assert world.ends == [("run", "failed", "cancelled by an operator")]
+        await until(lambda: bool(minimal.status(world.state_dir, "run")["ended"]))
+        minimal.retry(world.state_dir, "run")
+        world.decide("run", next(iter(world.questions)), {"decision": "approve"})
+        await world.until(lambda: len(world.ends) == 2)
+    assert world.ends[1] == ("run", "completed", "approve")
+    assert world.calls == ["keyed"]
+    assert len(world.posts) == 1
+
+
+async def test_retry_cuts_a_back_off_short(world: Any, working: Any, plan: Any) -> None:
+    slow = plan(backoff_base_seconds=1000.0, backoff_cap_seconds=1000.0)
+    minimal.submit(world.state_dir, "run", {"chain": "chain", "plan": slow})
+    world.before = one_failure(world)
+
+    async def chain(ctx: DurableContext, _plan: Any) -> str:
+        return str((await ctx.tool("one", ToolCall("keyed", {}), step="s")).ok)
+
+    async with working(chain):
+        await until(lambda: bool(minimal.status(world.state_dir, "run")["retries"]))
+        minimal.retry(world.state_dir, "run")
+        await world.until_ended()
+    assert world.ends[0][1:] == ("completed", "True")
+
+
+async def test_retry_grants_a_halted_run_a_fresh_budget(world: Any, working: Any, plan: Any) -> None:
+    minimal.submit(world.state_dir, "run", {"chain": "chain", "plan": plan(malformed_attempts=1)})
+    replies = ["prose", {"value": 1}]
+    world.model = lambda _body: replies.pop(0)
+
+    async def chain(ctx: DurableContext, _plan: Any) -> str:
+        request = ModelRequest("think", [], schema={"type": "object"})
+        return str((await ctx.model("ask", request))["parsed"])
+
+    async with working(chain):
+        await until(lambda: minimal.status(world.state_dir, "run")["state"] == "waiting")
+        minimal.retry(world.state_dir, "run")
+        await world.until_ended()
+    assert world.ends[0][1:] == ("completed", "{'value': 1}")
+
+
+async def test_a_run_stopped_by_a_person_can_be_tried_again(world: Any, working: Any, plan: Any) -> None:
+    minimal.submit(world.state_dir, "run", {"chain": "chain", "plan": plan(attempts=1)})
+    world.before = one_failure(world)
+    world.person = lambda question: {"decision": "stop"}
+
+    async def chain(ctx: DurableContext, _plan: Any) -> str:
+        return str((await ctx.tool("one", ToolCall("keyed", {}), step="s")).ok)
+
+    async with working(chain):
+        await until(lambda: bool(minimal.status(world.state_dir, "run")["ended"]))
+        minimal.retry(world.state_dir, "run")
+        await world.until(lambda: len(world.ends) == 2)
+    assert [end[1] for end in world.ends] == ["failed", "completed"]
+
+
+async def test_a_run_that_breaks_the_runtime_itself_is_taken_up_again(
+    world: Any, working: Any, plan: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bug or a broken file must not leave a run with a worker that does nothing for it."""
+    from kintsugi.runtime import worker
+
+    broken = [OSError("a fault of its own")]
+    original = worker.Carried
+
+    def carried(*arguments: Any) -> Any:
+        if broken:
+            raise broken.pop()
+        return original(*arguments)
+
+    monkeypatch.setattr(worker, "Carried", carried)
+    minimal.submit(world.state_dir, "run", {"chain": "chain", "plan": plan()})
+    async with working(ending("done")):
+        await world.until_ended()
+    assert minimal.status(world.state_dir, "run")["claims"] == 2
+
+
+async def test_the_same_submission_twice_is_one_run(world: Any, run_chain: RunChain, plan: Any) -> None:
+    payload = {"chain": "chain", "plan": plan()}
+    for _ in range(2):
+        minimal.submit(world.state_dir, "run", payload)
+    await run_chain(ending("done"), plan())
+    minimal.submit(world.state_dir, "run", payload)
+    assert len(world.ends) == 1
+    with pytest.raises(ValueError, match="another payload"):
+        minimal.submit(world.state_dir, "run", {"chain": "other", "plan": plan()})
+
+
+def test_what_is_said_to_an_unknown_run_is_refused(tmp_path: Any) -> None:
+    decision = {"decision_id": "d", "decision": "approve"}
+    with pytest.raises(LookupError, match="there is no run 'x'"):
+        minimal.decide(tmp_path, "x", "q", decision)
+    for control in (minimal.pause, minimal.resume, minimal.retry, minimal.cancel):
+        with pytest.raises(LookupError):
+            control(tmp_path, "x")
+    assert minimal.status(tmp_path, "x")["state"] == "unknown"
+    with pytest.raises(ValueError, match="decision"):
+        minimal.decide(tmp_path, "x", "q", {"decision": "approve"})
+
+
+def one_failure(world: Any) -> Any:
+    async def fail_once(request: web.Request) -> web.StreamResponse | None:
+        return web.json_response({}, status=503) if len(world.calls) == 1 else None
+
+    return fail_once
+
+
+async def until(ready: Callable[[], bool]) -> None:
+    """The store tells nobody of its changes, so it is looked at again and again."""
+    async with asyncio.timeout(10):
+        while not ready():
+            await asyncio.sleep(0.005)
