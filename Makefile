@@ -39,11 +39,10 @@ run: $(PROJECT)
 
 # loadgroup keeps tests that share something costly (@pytest.mark.xdist_group) on one worker.
 test: $(PROJECT) $(DEV)
-	$(BIN)/pytest -n $(JOBS) --dist loadgroup -m "not bench" $(TESTS)
+	$(BIN)/pytest -n $(JOBS) --dist loadgroup $(TESTS)
 
-# Alone, so that nothing else is measured.
-bench: $(PROJECT) $(DEV)
-	$(BIN)/pytest -n 0 -m bench $(TESTS)
+bench: $(PROJECT)
+	$(BIN)/kintsugi bench
 
 check: $(PROJECT) $(DEV)
 	$(BIN)/ruff check .

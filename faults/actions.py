@@ -30,6 +30,8 @@ class Kill:
     lose_scratch: bool = False
     delay_ms: float = 0.0
     """Only for phase ``after``: how long after the response was written the signal is sent."""
+    times: int = 1
+    """How often, where the boundary is reached again in the recovery."""
 
 
 @dataclass(frozen=True)

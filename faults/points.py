@@ -53,4 +53,4 @@ class Site:
     drifts: tuple[str, ...] = ()
     """The declared drifts of the wait that this point is in."""
     proposes: str = ""
-    """What a model's reply holds there: ``call`` (a tool call), ``answer`` (a judgement) or ``close`` (the last word)."""
+    """What a model's reply holds there: ``call`` (of a tool), ``answer`` (a judgement) or ``close`` (the last word)."""

@@ -28,6 +28,7 @@ FAULT = FaultClass(
     dealt_with_by="engine",
     forms=(
         Form("at_boundary", _exact, (Kill(),)),
+        Form("again_in_recovery", _exact, (Kill(times=2),)),
         *(Form(f"after_{ms}ms", _after, (Kill(delay_ms=ms),)) for ms in AFTER_MS),
     ),
 )

@@ -54,9 +54,7 @@ def _compile(source: str) -> TemplateExpression:
 
 
 def _parse(source: str) -> nodes.Template:
-    _compile(
-        source
-    )  # Refuses unknown filters, and what is a template but no expression; parsing lets both pass.
+    _compile(source)  # Refuses unknown filters, and what is a template but no expression; parsing lets both pass.
     return _ENVIRONMENT.parse("{{" + source + "}}")
 
 

@@ -98,9 +98,7 @@ class Tool(_Strict):
 
     def public(self) -> dict[str, Any]:
         """What a SUT may know of the tool."""
-        shown = self.model_dump(
-            include={"description", "parameters", "result", "effect", "idempotency", "if_match"}
-        )
+        shown = self.model_dump(include={"description", "parameters", "result", "effect", "idempotency", "if_match"})
         approval = self.approval if isinstance(self.approval, str) else self.approval.model_dump()
         return {**shown, "approval": approval}
 
@@ -164,9 +162,7 @@ class Step(_Strict):
             if getattr(self, key) and owner != kind:
                 raise ValueError(f"{key!r} goes with {owner!r} only, and this step has {kind!r}")
         if self.ask is not None and not (self.inputs and self.output):
-            raise ValueError(
-                "an 'ask' needs 'inputs', what the model is shown, and 'output', the schema of its answer"
-            )
+            raise ValueError("an 'ask' needs 'inputs', what the model is shown, and 'output', the schema of its answer")
         if self.on_stale == "flag" and not self.fresh:
             raise ValueError("'on_stale' needs 'fresh', the reads that may turn out stale")
         for key in ("when", "for_each"):
@@ -240,9 +236,7 @@ class WorkflowFile(_Strict):
 class Workflow:
     """A golden workflow: its file's parts, and the tools it uses. `name` is ``class/name``."""
 
-    def __init__(
-        self, name: str, file: WorkflowFile, tools: Mapping[str, Tool], path: Path | None = None
-    ) -> None:
+    def __init__(self, name: str, file: WorkflowFile, tools: Mapping[str, Tool], path: Path | None = None) -> None:
         self.name = name
         self.workflow_class = name.split("/", maxsplit=1)[0]
         self.path = path

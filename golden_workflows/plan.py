@@ -103,9 +103,7 @@ def _instance(step: Mapping[str, Any], item: int, names: Mapping[str, Any]) -> I
 
 def step_names_used(step: Mapping[str, Any]) -> frozenset[str]:
     """The step ids (and ``item``, ``index``) that a step's expressions mention."""
-    return names_in(
-        [step.get(key) for key in ("args", "inputs", "output", "when", "for_each") if key in step]
-    )
+    return names_in([step.get(key) for key in ("args", "inputs", "output", "when", "for_each") if key in step])
 
 
 def dependents(plan: Mapping[str, Any], changed: str) -> list[str]:

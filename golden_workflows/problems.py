@@ -14,7 +14,7 @@ KNOWN_MAX = 12
 """How many known names are listed where none is near: a line stays readable."""
 
 
-class FileProblem(ValueError):  # noqa: N818 - what is wrong is the file
+class FileProblem(ValueError):
     """A file can't be used; the message is one line that names file, key and remedy."""
 
 
@@ -60,9 +60,7 @@ def _place(location: Sequence[int | str], data: object) -> str:
             data = data[part]
         else:
             data = None
-        own = (
-            data.get("id", data.get("name")) if isinstance(part, int) and isinstance(data, Mapping) else None
-        )
+        own = data.get("id", data.get("name")) if isinstance(part, int) and isinstance(data, Mapping) else None
         if isinstance(part, int) and not isinstance(own, str):
             place += f"[{part}]"
         else:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "Records", "Unservable"]
 
 
-class Unservable(ValueError):  # noqa: N818 - what became of a call, named as such
+class Unservable(ValueError):
     """The records don't allow the call: its HTTP status (404, 409 or 422) and a message for the caller."""
 
     def __init__(self, status: int, message: str) -> None:

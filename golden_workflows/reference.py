@@ -50,9 +50,7 @@ def _problems(workflow: Workflow) -> Iterator[str]:
     yield from _rejected(workflow, [seed, *drifted.values()])
     for name, visits in drifted.items():
         yield from (f"{problem} (under drift {name!r})" for problem in _sound(workflow, visits))
-        yield from (
-            f"drift.{name}.{problem}" for problem in _drift(workflow, workflow.drifts[name], seed, visits)
-        )
+        yield from (f"drift.{name}.{problem}" for problem in _drift(workflow, workflow.drifts[name], seed, visits))
 
 
 def _effects(workflow: Workflow, visits: Sequence[Visit]) -> list[Effect]:
@@ -92,9 +90,7 @@ def _sound(workflow: Workflow, visits: Sequence[Visit]) -> Iterator[str]:
             elif problem := schema_problem(visit.value, visit.output):
                 yield f"script.{call.step}: the answer breaks the step's output at {problem}"
         elif call.kind == "tool":
-            yield from (
-                f"plan.{call.step}{problem}" for problem in _sound_call(workflow.tools[call.tool], visit)
-            )
+            yield from (f"plan.{call.step}{problem}" for problem in _sound_call(workflow.tools[call.tool], visit))
     yield from _repeats(workflow, visits)
 
 
@@ -152,17 +148,13 @@ def _compare(key: str, truth: Sequence[Effect], walked: Sequence[Effect]) -> Ite
                 leads = f"the plan leads {got.step!r} to {value!r}"
                 yield f"{key}[{position}].args.{name}: the truth says {said!r}, {leads}"
     if len(truth) != len(walked):
-        longer, what = (
-            (walked, "is missing") if len(walked) > len(truth) else (truth, "is not done by the plan")
-        )
+        longer, what = (walked, "is missing") if len(walked) > len(truth) else (truth, "is not done by the plan")
         odd = longer[min(len(truth), len(walked))]
         counts = f"{len(truth)} effects, the plan leads to {len(walked)}"
         yield f"{key}: {counts}; {odd.step!r} with {odd.args} {what}"
 
 
-def _drift(
-    workflow: Workflow, drift: Drift, seed: Sequence[Visit], drifted: Sequence[Visit]
-) -> Iterator[str]:
+def _drift(workflow: Workflow, drift: Drift, seed: Sequence[Visit], drifted: Sequence[Visit]) -> Iterator[str]:
     wait = next((at for at, visit in enumerate(seed) if _waits_at(visit.call, drift.step)), None)
     if wait is None:
         yield f"step: {drift.step!r} does not wait in a run on the seed records"
@@ -181,11 +173,7 @@ def _drift(
         yield "set: the correct effects stay the same, so acting on the old values would pass"
         return
     noticed = next(
-        (
-            at
-            for at, effect in enumerate(after[: same + 1])
-            if readers & set(workflow.steps[effect.step].fresh)
-        ),
+        (at for at, effect in enumerate(after[: same + 1]) if readers & set(workflow.steps[effect.step].fresh)),
         None,
     )
     if noticed is None:
@@ -222,9 +210,7 @@ def _readers(drift: Drift, visits: Sequence[Visit]) -> set[str]:
 
 def _common(left: Sequence[Effect], right: Sequence[Effect]) -> int:
     """How many effects two lists begin with in common."""
-    return next(
-        (at for at, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right))
-    )
+    return next((at for at, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), min(len(left), len(right)))
 
 
 def _rejected(workflow: Workflow, walks: Sequence[Sequence[Visit]]) -> Iterator[str]:

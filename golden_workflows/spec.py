@@ -120,9 +120,7 @@ def _json_problem(value: Json, place: str) -> str:
     if isinstance(value, Mapping):
         return next(filter(None, (_json_problem(each, f"{place}.{key}") for key, each in value.items())), "")
     if isinstance(value, Sequence) and not isinstance(value, str):
-        return next(
-            filter(None, (_json_problem(each, f"{place}[{at}]") for at, each in enumerate(value))), ""
-        )
+        return next(filter(None, (_json_problem(each, f"{place}[{at}]") for at, each in enumerate(value))), "")
     if isinstance(value, (str, bool, int)) or (isinstance(value, float) and value - value == 0):
         return ""
     return f"{place.removeprefix('.')}: {value} has no form in JSON; put it in quotes"

@@ -150,9 +150,7 @@ class _Walker:
     def _moved(self, step: str) -> str:
         """The step's id, if the records it read have been changed since by this run; else empty."""
         made = [known for (name, _), known in self.read.items() if name == step]
-        moved = any(
-            self.records.read(tool, arguments).version != answer.version for tool, arguments, answer in made
-        )
+        moved = any(self.records.read(tool, arguments).version != answer.version for tool, arguments, answer in made)
         return step if moved else ""
 
     def _unmatched(self, due: Instance, tool: Tool) -> bool:

@@ -33,7 +33,19 @@ def _fail(error: BaseException) -> NoReturn:
     raise Problem(" ".join(str(error).split())) from error
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Commands(click.Group):
+    """Ends with the shell's exit code for Ctrl-C wherever it comes, even while a command is being loaded."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("kintsugi: interrupted", err=True)
+            ctx.exit(EXIT_INTERRUPTED)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="kintsugi")
 def main() -> None:
     """Measure whether AI workflow runtimes recover: break golden workflows for real, and score how they mend."""
@@ -54,7 +66,7 @@ _MANY = {"multiple": True, "metavar": "NAME"}
 @click.option("--resume", is_flag=True, help="Go on with the run that --out holds.")
 def run(**asked: Any) -> None:
     """Run a suite and write its scorecard."""
-    from kintsugi.harness.commands.run import run_command  # noqa: PLC0415
+    from kintsugi.harness.commands.run import run_command
 
     sys.exit(_known_errors(run_command, **asked))
 
@@ -63,7 +75,7 @@ def run(**asked: Any) -> None:
 @click.argument("what", required=False, type=click.Choice(["suites", "suts", "chains", "workflows", "faults"]))
 def list_(what: str | None) -> None:
     """List suites, SUTs, chains, workflows and fault classes."""
-    from kintsugi.harness.commands.show import list_command  # noqa: PLC0415
+    from kintsugi.harness.commands.show import list_command
 
     _known_errors(list_command, what)
 
@@ -75,7 +87,7 @@ def list_(what: str | None) -> None:
 @click.option("--trials", is_flag=True, help="Print the id of every trial.")
 def plan(suite: str, seed: int, claim: float | None, trials: bool) -> None:  # noqa: FBT001 - a flag of the command line
     """Show what a suite would run, or how many trials a claim needs."""
-    from kintsugi.harness.commands.show import plan_command  # noqa: PLC0415
+    from kintsugi.harness.commands.show import plan_command
 
     _known_errors(plan_command, suite, seed, claim, trials)
 
@@ -85,7 +97,7 @@ def plan(suite: str, seed: int, claim: float | None, trials: bool) -> None:  # n
 @click.option("--write", is_flag=True, help="Keep the new verdicts, and make the summary and the scorecard again.")
 def check(results: Path, write: bool) -> None:  # noqa: FBT001 - a flag of the command line
     """Judge the stored histories of RESULTS again; exit 1 where a verdict differs from the one stored."""
-    from kintsugi.harness.commands.judge import check_command  # noqa: PLC0415
+    from kintsugi.harness.commands.judge import check_command
 
     sys.exit(_known_errors(check_command, results, write))
 
@@ -94,7 +106,7 @@ def check(results: Path, write: bool) -> None:  # noqa: FBT001 - a flag of the c
 @click.argument("results", type=click.Path(path_type=Path))
 def report(results: Path) -> None:
     """Make the summary and the scorecard of RESULTS again from its stored verdicts."""
-    from kintsugi.harness.commands.judge import report_command  # noqa: PLC0415
+    from kintsugi.harness.commands.judge import report_command
 
     _known_errors(report_command, results)
 
@@ -105,7 +117,7 @@ def report(results: Path) -> None:
 @click.option("--baseline", type=click.Path(path_type=Path), help="Results to compare with.")
 def gate(results: Path, thresholds: Path | None, baseline: Path | None) -> None:
     """Hold RESULTS against thresholds: exit 0 pass, 1 fail, 3 inconclusive."""
-    from kintsugi.harness.commands.judge import gate_command  # noqa: PLC0415
+    from kintsugi.harness.commands.judge import gate_command
 
     sys.exit(_known_errors(gate_command, results, thresholds, baseline))
 
@@ -117,7 +129,7 @@ def gate(results: Path, thresholds: Path | None, baseline: Path | None) -> None:
 @click.option("--stored", is_flag=True, help="Tell the story of the stored history; run nothing.")
 def replay(source: Path, trial_id: str | None, times: int, stored: bool) -> None:  # noqa: FBT001 - a flag of the command line
     """Run one trial again and tell its story. SOURCE is a results folder, or a trial in a JSON file."""
-    from kintsugi.harness.commands.replay import replay_command  # noqa: PLC0415
+    from kintsugi.harness.commands.replay import replay_command
 
     sys.exit(_known_errors(replay_command, source, trial_id, times, stored))
 
@@ -125,7 +137,7 @@ def replay(source: Path, trial_id: str | None, times: int, stored: bool) -> None
 @main.command()
 def doctor() -> None:
     """Check that this machine can run Kintsugi, and say which optional parts are there."""
-    from kintsugi.harness.commands.doctor import doctor_command  # noqa: PLC0415
+    from kintsugi.harness.commands.doctor import doctor_command
 
     sys.exit(_known_errors(doctor_command))
 
@@ -139,29 +151,35 @@ def workflow() -> None:
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
 def workflow_check(files: tuple[Path, ...]) -> None:
     """Prove that the plan and the truth of workflow files agree."""
-    from kintsugi.harness.commands.show import workflow_check_command  # noqa: PLC0415
+    from kintsugi.harness.commands.show import workflow_check_command
 
     _known_errors(workflow_check_command, files)
 
 
 @main.command()
-@click.option("--folder", type=click.Path(path_type=Path, file_okay=False, exists=True), default=".", help="Whose disk is measured.")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    default=".",
+    help="Whose disk is measured.",
+)
 def bench(folder: Path) -> None:
     """Measure what trials and durable steps cost on this machine."""
-    from kintsugi.harness.commands.bench import bench_command  # noqa: PLC0415
+    from kintsugi.harness.commands.bench import bench_command
 
     sys.exit(_known_errors(bench_command, folder))
 
 
 def _known_errors(command: Any, *arguments: Any, **named: Any) -> Any:
     """Call a command; errors that a user can act on become one line, exit 2."""
-    from kintsugi.golden_workflows.spec import FileProblem  # noqa: PLC0415
-    from kintsugi.harness.history import Unwritable  # noqa: PLC0415
-    from kintsugi.harness.results import FolderProblem  # noqa: PLC0415
+    from kintsugi.golden_workflows.spec import FileProblem
+    from kintsugi.harness.history import Unwritable
+    from kintsugi.harness.processes import LauncherGone
+    from kintsugi.harness.results import FolderProblem
 
     try:
         return command(*arguments, **named)
-    except (FileProblem, FolderProblem, Unwritable) as error:
+    except (FileProblem, FolderProblem, LauncherGone, Unwritable) as error:
         _fail(error)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

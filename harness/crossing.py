@@ -24,6 +24,9 @@ __all__ = ["Doors", "Incoming", "Service"]
 SERVICES = ("tools", "model", "human")
 PREFIXES = {"tools": "/tools", "model": "/v1", "human": "/human"}
 LISTEN_BACKLOG = 256
+BODY_BYTES_MAX = 2**24
+CLOSE_SECONDS = 0.1
+"""How long a connection that nobody closes, once every worker is dead, keeps its trial."""
 
 Service = Callable[["Incoming"], Awaitable[None]]
 """A service answers an incoming request; one that it does not answer is dropped."""
@@ -46,6 +49,7 @@ class Incoming:
         self.generation: Generation
         self.number = 0
         self.answered = False
+        self.sent: web.Response | None = None
 
     def header(self, name: str) -> str | None:
         """A header's value, None where it is not there."""
@@ -59,11 +63,18 @@ class Incoming:
 
     async def struck(self, crossing: Crossing, phase: str) -> bool:
         """Let the nemesis strike; whether the request's ordinary course ends here."""
+        if await self._of_the_dead():
+            return True
         directive = await self.nemesis.at(crossing, phase)
         if directive is None:
             return self.generation.dead
         await self._carry_out(directive)
         return True
+
+    async def _of_the_dead(self) -> bool:
+        """Wait where all requests are held, though this one came before that; whether its worker was killed meanwhile."""
+        await self.session.open_gate.wait()
+        return self.generation.dead
 
     async def _carry_out(self, directive: Directive) -> None:
         if directive.what == "answer":
@@ -89,8 +100,11 @@ class Incoming:
     async def answer(self, crossing: Crossing, status: int, body: Any, headers: Mapping[str, str] | None = None) -> bool:
         """Send the answer of a boundary, then let the nemesis strike after it; whether the answer was delivered.
 
-        Where a kill follows, all of the trial's requests are held from here until the worker is dead.
+        Where a kill follows, all of the trial's requests are held from here until the worker is dead. It follows only
+        an answer that was delivered: where the client had gone, the point has not been reached yet.
         """
+        if await self._of_the_dead():
+            return False
         kill_follows = self.nemesis.will_kill_after(crossing)
         if kill_follows:
             self.session.open_gate.clear()
@@ -99,7 +113,7 @@ class Incoming:
             if delivered and status < 500 and status != 429:
                 self.run.delivered[crossing.kind, crossing.step, crossing.item] += 1
                 self.nemesis.timer_begins(crossing)
-            await self.nemesis.at(crossing, "after")
+                await self.nemesis.at(crossing, "after")
         finally:
             if kill_follows:
                 self.session.open_gate.set()
@@ -110,9 +124,9 @@ class Incoming:
         self.answered = True
         if self.gone.is_set() or self.request.transport is None:
             return False
-        response = web.Response(
+        self.sent = response = web.Response(
             status=status,
-            body=body if isinstance(body, bytes) else json.dumps(body, ensure_ascii=False).encode(),
+            body=body if isinstance(body, bytes) else json.dumps(body).encode(),
             content_type="text/event-stream" if isinstance(body, bytes) else "application/json",
             headers=headers,
         )
@@ -131,7 +145,9 @@ class Doors:
         self._session = session
         self._services = services
         self.nemesis = Nemesis(session, self.refuse)
-        self._server = web.Server(self._handle, access_log=None, handler_cancellation=True, logger=_LOG)
+        self._server = web.Server(
+            self._handle, access_log=None, handler_cancellation=True, logger=_LOG, request_factory=_request
+        )
         self._held: dict[str, socket.socket] = {}
         self._listeners: dict[str, asyncio.Server] = {}
 
@@ -166,17 +182,19 @@ class Doors:
         return loop.time() - started
 
     async def close(self) -> None:
-        """Close every connection and give the ports back."""
+        """Close every connection and give the ports back. What runs beside the trial must have ended."""
         for listener in self._listeners.values():
             listener.close()
-        await self._server.shutdown(0)
+        # Not 0, which aiohttp takes for no limit: a client that no longer is a worker's would keep the trial for ever.
+        await self._server.shutdown(CLOSE_SECONDS)
         for held in self._held.values():
             held.close()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Serve one request in a task of its own, so that a client that leaves does not end what is being done."""
         gone = asyncio.Event()
-        task = self._session.spawn(self._serve(request, gone))
+        incoming = Incoming(self._session, self.nemesis, request, gone)
+        task = self._session.spawn(self._serve(incoming))
         self._session.in_flight += 1
         try:
             await asyncio.shield(task)
@@ -185,15 +203,18 @@ class Doors:
             raise
         finally:
             self._session.in_flight -= 1
-        return web.Response()
+        # What was sent already is not sent again; and nothing goes out on a connection that was cut.
+        return incoming.sent or web.Response()
 
-    async def _serve(self, request: web.BaseRequest, gone: asyncio.Event) -> None:
-        session = self._session
-        incoming = Incoming(session, self.nemesis, request, gone)
+    async def _serve(self, incoming: Incoming) -> None:
+        session, request = self._session, incoming.request
         try:
             incoming.body = json.loads(await request.read() or b"null")
-        except (ValueError, ConnectionError):
+        except (ValueError, RecursionError, ConnectionError, web.RequestPayloadError):
             await incoming.send(400, {"error": {"message": "the body is not JSON"}})
+            return
+        except web.HTTPRequestEntityTooLarge:
+            await incoming.send(413, {"error": {"message": f"the body is longer than {BODY_BYTES_MAX} bytes"}})
             return
         await session.open_gate.wait()
         generation = session.generations.get((request.headers.get("Authorization") or "").removeprefix("Bearer "))
@@ -205,6 +226,7 @@ class Doors:
             return
         incoming.number = session.next_request()
         incoming.run, incoming.generation = run, generation
+        generation.heard = True
         if generation.dead:
             session.history.add("doors", "request_of_the_dead", generation=generation.number, path=request.path)
             incoming.cut(reset=True)
@@ -214,8 +236,15 @@ class Doors:
                 incoming.path = request.path.removeprefix(f"{prefix}/").split("/")
                 await self._services[name](incoming)
                 break
-        if not incoming.answered:
+        if generation.dead and not incoming.answered:
+            incoming.cut(reset=True)
+        elif not incoming.answered:
             await incoming.send(404, {"error": {"message": f"there is nothing at {request.path}"}})
+
+
+def _request(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
+    loop = asyncio.get_running_loop()
+    return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=BODY_BYTES_MAX)
 
 
 def _bound(port: int) -> socket.socket:

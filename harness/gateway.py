@@ -25,7 +25,7 @@ def tokens_of(value: Any) -> int:
 async def serve_model(incoming: Incoming) -> None:
     """Serve ``POST /v1/chat/completions``, whole or streamed."""
     request = incoming.body
-    if incoming.path != ["chat", "completions"] or not isinstance(request, dict) or "messages" not in request:
+    if incoming.path != ["chat", "completions"] or not _is_chat(request):
         await incoming.send(400, {"error": {"message": "POST /v1/chat/completions with 'messages' is what is served"}})
         return
     session, run = incoming.session, incoming.run
@@ -63,6 +63,24 @@ async def serve_model(incoming: Incoming) -> None:
     )
     delivered = await incoming.answer(crossing, 200, _body(crossing, request, reply, usage))
     session.history.add("gateway", "delivered", request=crossing.request, run=run.id, delivered=delivered)
+
+
+def _is_chat(request: Any) -> bool:
+    """Whether a body has the shape of a chat completion request, as far as the script reads it."""
+    messages = request.get("messages") if isinstance(request, dict) else None
+    if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
+        return False
+    form, tools = request.get("response_format") or {}, request.get("tools") or []
+    if not isinstance(form, dict) or not isinstance(form.get("json_schema") or {}, dict):
+        return False
+    lists = [tools, *(message.get("tool_calls") or [] for message in messages)]
+    if not all(isinstance(entries, list) for entries in lists):
+        return False
+    return (
+        all(isinstance(e, dict) and isinstance(e.get("function"), dict) for entries in lists for e in entries)
+        and all(isinstance(tool["function"].get("name"), str) for tool in tools)
+        and all(isinstance(message.get("tool_call_id", ""), str) for message in messages)
+    )
 
 
 def _right(wanted: Wanted, reply: Reply) -> Mapping[str, Any]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Mapping
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Event", "History", "Unwritable", "read_history"]
+__all__ = ["Event", "History", "Unwritable", "read_history", "write_line"]
 
 Event = Mapping[str, Any]
 """``{"t": monotonic seconds since the trial began, "who": party, "what": event, …data}``"""
@@ -35,15 +36,26 @@ class History:
         """Record an event and return it; it has been handed to the operating system when this returns."""
         event = {"t": round(time.monotonic() - self._started, 6), "who": who, "what": what, **data}
         self.events.append(event)
-        try:
-            self._file.write(json.dumps(event, ensure_ascii=False).encode() + b"\n")
-        except OSError as error:
-            raise Unwritable(f"{self._path}: can't be written: {error.strerror}") from error
+        write_line(self._file, self._path, event)
         return event
 
     def close(self) -> None:
         """Close the file; closing again does nothing."""
         self._file.close()
+
+
+def write_line(file: FileIO, path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON object as one line, all of it. Raises Unwritable, and has then written a part of the line at most.
+
+    In ASCII: what a SUT sends may hold anything, even halves of characters that no encoding can write.
+    """
+    left = memoryview(json.dumps(value).encode() + b"\n")
+    try:
+        while left:
+            # A disk that fills up first takes a part, and refuses only the rest.
+            left = left[file.write(left) :]
+    except OSError as error:
+        raise Unwritable(f"{path}: can't be written: {error.strerror}") from error
 
 
 def read_history(path: Path) -> list[Event]:

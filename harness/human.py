@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from kintsugi.faults.actions import Decide
@@ -17,7 +17,7 @@ from kintsugi.harness.crossing import Incoming
 from kintsugi.harness.identity import UNPLANNED
 from kintsugi.harness.nemesis import Nemesis
 from kintsugi.harness.session import SECONDS_PER_HOUR, TIME_SCALE, Approval, Run, Session
-from kintsugi.runtime.rules import arguments_digest
+from kintsugi.runtime.rules import arguments_digest, schema_problem
 
 __all__ = ["Human"]
 
@@ -25,6 +25,24 @@ REPAIR_HOURS = 1.0
 SETTLE = 0.4
 """The part of the wait for a decision after which the SUT is taken to be parked, and may be struck."""
 DELIVERY_RETRY_SECONDS = 0.1
+QUESTION = {
+    "type": "object",
+    "required": ["kind"],
+    "properties": {
+        "kind": {"enum": ["approval", "in_doubt", "budget", "stale", "verify"]},
+        "request_id": {"type": "string"},
+        "step": {"type": "string"},
+        "item": {"type": "integer"},
+        "tool": {"type": ["string", "null"]},
+        "arguments": {"type": ["object", "null"]},
+        "evidence": {"type": ["object", "null"]},
+    },
+}
+END_REPORT = {
+    "type": "object",
+    "required": ["status"],
+    "properties": {"status": {"enum": ["completed", "failed"]}},
+}
 
 class Human:
     """One trial's person. `serve` is the inbox; what the person does runs beside it."""
@@ -45,8 +63,9 @@ class Human:
     # --- questions ------------------------------------------------------------------------------------------
 
     async def _asked(self, incoming: Incoming) -> None:
-        body = incoming.body if isinstance(incoming.body, dict) else {}
-        run, history = incoming.run, self._session.history
+        body, run, history = incoming.body, incoming.run, self._session.history
+        if await self._refused(incoming, QUESTION):
+            return
         request_id = str(body.get("request_id") or secrets.token_hex(8))
         step, item = self._place(run, body)
         crossing = incoming.crossing("human", step, item)
@@ -81,6 +100,15 @@ class Human:
         if new:
             await self._start_deciding(run, run.questions[request_id])
         await incoming.answer(crossing, 200, {"request_id": request_id, "status": "pending"})
+
+    async def _refused(self, incoming: Incoming, form: Mapping[str, Any]) -> bool:
+        """Whether a body is not of the form it should have; a SUT that sends such a one is told so."""
+        problem = schema_problem(incoming.body, form)
+        if problem:
+            number = incoming.generation.number
+            self._session.history.add("human", "refused", run=incoming.run.id, generation=number, why=problem)
+            await incoming.send(422, {"error": {"message": problem}})
+        return bool(problem)
 
     async def _struck(self, incoming: Incoming, crossing: Any, body: dict[str, Any], phase: str) -> bool:
         """Approvals are boundaries of the workflow; halts are the SUT's own, and are not struck."""
@@ -231,15 +259,16 @@ class Human:
     # --- the end --------------------------------------------------------------------------------------------
 
     async def _ended(self, incoming: Incoming) -> None:
-        crossing = incoming.crossing("end", "end", 0)
+        if await self._refused(incoming, END_REPORT):
+            return
+        crossing, body = incoming.crossing("end", "end", 0), incoming.body
         if await incoming.struck(crossing, "before"):
             return
-        body = incoming.body if isinstance(incoming.body, dict) else {}
         self._session.history.add(
             "human",
             "end_report",
             **crossing.named(),
-            status=str(body.get("status")),
+            status=body["status"],
             detail=str(body.get("detail", ""))[:500],
         )
         incoming.run.ended.set()
@@ -249,6 +278,6 @@ class Human:
 
 
 def _unix_now() -> float:
-    import time  # noqa: PLC0415 - the one place where the harness speaks in wall-clock time, for a token's expiry
+    import time
 
     return time.time()

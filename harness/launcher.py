@@ -13,12 +13,13 @@ and on standard output, in answer or when it happens:
     {"id", "pid"}     {"id", "exited": status, "signal": number or 0, "cpu_seconds"}     {"id", "result"} or {"id", "error"}
 
 A launcher either starts workers or calls verbs, never both, so that no client's connection is forked into a worker.
-Every worker dies with it, and it dies with the harness.
+Every worker dies with it, and it dies with the harness. What the SUT's own code prints there goes to standard error.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import gc
 import importlib
@@ -57,13 +58,17 @@ class Launcher:
 
     def __init__(self, side: str, chains: str) -> None:
         self.side, self.chains = side, chains
+        # The answers have a pipe of their own, so that a SUT that prints when it is loaded does not garble them.
+        self.answers = os.dup(1)
+        os.dup2(2, 1)
         self.module, self.table = load(side, chains)
+        sys.stdout.flush()
         self.children: dict[int, str] = {}
         self.pids: dict[str, int] = {}
         self.gates: dict[str, int] = {}
 
     def say(self, **message: Any) -> None:
-        os.write(1, (json.dumps(message) + "\n").encode())
+        os.write(self.answers, (json.dumps(message) + "\n").encode())
 
     def loop(self) -> None:
         """Serve until standard input ends, then kill what is left."""
@@ -99,8 +104,11 @@ class Launcher:
         if what == "start":
             self.start(command)
         elif what == "go":
-            os.write(self.gates[name], b"g")
-            os.close(self.gates.pop(name))
+            # A worker that ended before it was let go has been reaped, with its gate, or will be in a moment.
+            if name in self.gates:
+                with contextlib.suppress(BrokenPipeError):
+                    os.write(self.gates[name], b"g")
+                os.close(self.gates.pop(name))
         elif what == "signal":
             if name in self.pids:
                 os.kill(self.pids[name], command["signal"])
@@ -111,14 +119,20 @@ class Launcher:
                 self.say(id=name, error=f"{type(error).__name__}: {error}")
 
     def start(self, command: dict[str, Any]) -> None:
-        gate_read, gate_write = os.pipe()
         parent = os.getpid()
-        pid = os.fork()
+        gates: tuple[int, ...] = ()
+        try:
+            gates = gate_read, gate_write = os.pipe()
+            pid = os.fork()
+        except OSError as error:
+            for gate in gates:
+                os.close(gate)
+            self.say(id=command["id"], error=f"no worker could be started: {error.strerror}")
+            return
         if pid == 0:
             try:
-                for gate in self.gates.values():
-                    os.close(gate)
-                os.close(gate_write)
+                for descriptor in (*self.gates.values(), gate_write, self.answers):
+                    os.close(descriptor)
                 self.become(command, gate_read, parent)
             except BaseException:  # noqa: BLE001 - a forked child must never return into the launcher's loop
                 traceback.print_exc()
@@ -159,7 +173,9 @@ class Launcher:
             pid, status, usage = os.wait4(-1, os.WNOHANG)
             if pid == 0:
                 return
-            name = self.children.pop(pid)
+            name = self.children.pop(pid, "")
+            if not name:  # A process that the SUT's own code started here.
+                continue
             del self.pids[name]
             if name in self.gates:
                 os.close(self.gates.pop(name))

@@ -178,7 +178,13 @@ def _cell(
         "fault_recovery_rate": recovery_rate(struck, basis),
         "resumed_exactly": resumed_rate(struck, basis),
         "coverage": coverage(hit, _points(members[0], frame)),
-        "corruption_rate": trial_rate(samples(filter(judged, members)), _corrupted, every=False),
+        # A wrong effect that an erring model asked for is no one's recovery failing; completion has it already.
+        "corruption_rate": trial_rate(
+            samples(r for r in members if judged(r) and r.variance == "none"), _corrupted, every=False
+        ),
+        "corruption_rate_model_errs": trial_rate(
+            samples(r for r in members if judged(r) and r.variance != "none"), _corrupted, every=False
+        ),
         "corrupted": sum(map(_corrupted, members)),
         "corrupted_unwitnessed": sum(
             _corrupted(r) and r.injection not in {"none", "witnessed"} for r in members

@@ -151,6 +151,10 @@ class Nemesis:
             return Directive("drop")
         if action.delay_ms:
             await asyncio.sleep(action.delay_ms / 1000)
+        if victim.dead:
+            # Its end is that of an earlier strike, or its own: not to be counted again.
+            self._session.history.add("nemesis", "missed", strike=armed.index, why="the worker was dead already")
+            return Directive("drop")
         victim.restart = action.restart == "same_node"
         ended = await self._session.workers.kill(victim.process)
         victim.dead = True
@@ -180,6 +184,9 @@ class Nemesis:
             await asyncio.wait_for(crossing.gone.wait(), action.seconds_max)
         except TimeoutError:
             self._session.history.add("nemesis", "missed", strike=armed.index, why="the client never gave up")
+            return Directive("drop")
+        if self._session.closing:
+            self._session.history.add("nemesis", "missed", strike=armed.index, why="the trial ended first")
             return Directive("drop")
         held = round(loop.time() - started, 3)
         self._witness(armed, f"the client gave up after {held:g} s", request=crossing.request, held_seconds=held)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import os
@@ -17,6 +18,8 @@ __all__ = ["Exit", "Launcher", "LauncherGone", "Process"]
 
 LAUNCHER = Path(__file__).with_name("launcher.py")
 START_SECONDS = 60.0
+CLOSE_SECONDS = 5.0
+"""How long a launcher may take to end by itself; one that is stuck in a SUT's client is killed, and its workers with it."""
 
 
 class LauncherGone(RuntimeError):
@@ -73,14 +76,25 @@ class Launcher:
             limit=2**24,
         )
         self._reader = asyncio.create_task(self._read())
-        await asyncio.wait_for(self._ready, START_SECONDS)
+        try:
+            await asyncio.wait_for(self._ready, START_SECONDS)
+        except TimeoutError:
+            raise LauncherGone(f"the launcher of {self._side} was not ready after {START_SECONDS:g} s") from None
 
     async def _read(self) -> None:
         assert self._process is not None
         assert self._process.stdout is not None
-        async for line in self._process.stdout:
-            self._hear(json.loads(line))
-        gone = LauncherGone(f"the launcher of {self._side} ended with {await self._process.wait()}; see its output above")
+        try:
+            async for line in self._process.stdout:
+                self._hear(json.loads(line))
+        finally:
+            # Whoever waits is told, even where a line could not be understood.
+            if self._process.stdin is not None:
+                self._process.stdin.close()
+            self._give_up(await self._process.wait())
+
+    def _give_up(self, code: int) -> None:
+        gone = LauncherGone(f"the launcher of {self._side} ended with {code}; see its output above")
         waiting = [self._ready, *self._answers.values(), *(process.ended for process in self._processes.values())]
         for future in waiting:
             if future is not None and not future.done():
@@ -103,24 +117,41 @@ class Launcher:
     def _send(self, **command: Any) -> None:
         assert self._process is not None
         assert self._process.stdin is not None
-        if self._process.stdin.is_closing():
+        if self._process.stdin.is_closing() or self._process.returncode is not None:
             raise LauncherGone(f"the launcher of {self._side} has ended")
         self._process.stdin.write((json.dumps(command) + "\n").encode())
 
     async def _ask(self, name: str, **command: Any) -> Any:
         future = self._answers[name] = asyncio.get_running_loop().create_future()
-        self._send(id=name, **command)
-        return await future
+        try:
+            self._send(id=name, **command)
+            return await future
+        finally:
+            self._answers.pop(name, None)
 
     async def spawn(self, environment: Mapping[str, str], folder: Path, log: Path, *, cold: bool) -> Process:
-        """Start a worker that waits for `go`: forked from the warmed launcher, or executed afresh (`cold`)."""
+        """Start a worker that waits for `go`: forked from the warmed launcher, or executed afresh (`cold`).
+
+        Raises LauncherGone, and RuntimeError where the system has no room for another process. Cancelled, it leaves
+        no worker behind.
+        """
         name = f"w{next(self._ids)}"
         ended: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
         process = Process(name, 0, ended)
         self._processes[name] = process
-        process.pid = await self._ask(
-            name, do="start", environment=dict(environment), folder=str(folder), log=str(log), cold=cold
-        )
+        try:
+            process.pid = await self._ask(
+                name, do="start", environment=dict(environment), folder=str(folder), log=str(log), cold=cold
+            )
+        except asyncio.CancelledError:
+            # Commands are obeyed in their order, so that this one finds the worker, which waits for its go.
+            with contextlib.suppress(LauncherGone):
+                self._send(do="signal", id=name, signal=int(signal.SIGKILL))
+                await asyncio.wait([ended])
+            raise
+        except RuntimeError:
+            self._processes.pop(name, None)
+            raise
         return process
 
     def go(self, process: Process) -> None:
@@ -129,7 +160,8 @@ class Launcher:
 
     async def kill(self, process: Process) -> Exit:
         """SIGKILL a worker and wait until it has been reaped; how it ended, which may be by itself, just before."""
-        self._send(do="signal", id=process.id, signal=int(signal.SIGKILL))
+        if process.alive:
+            self._send(do="signal", id=process.id, signal=int(signal.SIGKILL))
         return await asyncio.shield(process.ended)
 
     async def call(self, verb: str, *arguments: Any) -> Any:
@@ -137,9 +169,12 @@ class Launcher:
         return await self._ask(f"c{next(self._ids)}", do="call", verb=verb, arguments=arguments)
 
     async def close(self) -> None:
-        """End the launcher, which kills and reaps whatever still runs."""
+        """End the launcher, which kills and reaps whatever still runs. Closing again does nothing."""
         if self._process is None or self._reader is None:
             return
         if self._process.stdin is not None:
             self._process.stdin.close()
-        await self._reader
+        _, late = await asyncio.wait([self._reader], timeout=CLOSE_SECONDS)
+        if late and self._process.returncode is None:
+            self._process.kill()
+        await asyncio.wait([self._reader])

@@ -1,9 +1,9 @@
 """A results folder: what a run writes, so that it can be resumed, judged again, and reported.
 
-    run.json            what was asked for: suite, seed, SUTs, filters
-    trials.jsonl        one verdict a line, flushed as it happens
-    histories/          one JSONL for each trial
-    summary.json, scorecard.html, junit.xml, summary.md, environment.json
+run.json            what was asked for: suite, seed, SUTs, filters
+trials.jsonl        one verdict a line, flushed as it happens
+histories/          one JSONL for each trial
+summary.json, scorecard.html, junit.xml, summary.md, environment.json
 """
 
 from __future__ import annotations
@@ -17,10 +17,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from kintsugi.harness.history import Event, Unwritable, read_history
+from kintsugi.harness.history import Event, Unwritable, read_history, write_line
 from kintsugi.harness.records import TrialResult
 
 __all__ = ["FolderProblem", "Results", "write_atomically"]
+
+
+ROOM_BYTES_MIN = 16 * 2**20
+"""What the trials that run at once may need at any moment, their SUTs' state included."""
 
 
 class FolderProblem(ValueError):
@@ -142,6 +146,7 @@ class Results:
             self._drop_half_line()
         else:
             write_atomically(begun, json.dumps(dict(asked), indent=1) + "\n")
+        self.must_have_room()
         (self.folder / "histories").mkdir(exist_ok=True)
         shutil.rmtree(self.state_folder, ignore_errors=True)
         self.state_folder.mkdir()
@@ -180,10 +185,23 @@ class Results:
         """Add a verdict; it has been handed to the operating system when this returns. Raises Unwritable."""
         path = self.folder / "trials.jsonl"
         try:
-            with path.open("ab", buffering=0) as file:
-                file.write(json.dumps(result.to_json(), ensure_ascii=False).encode() + b"\n")
+            file = path.open("ab", buffering=0)
         except OSError as error:
             raise Unwritable(f"{path}: can't be written: {error.strerror}") from error
+        with file:
+            begins = file.seek(0, os.SEEK_END)
+            try:
+                write_line(file, path, result.to_json())
+            except Unwritable:
+                # Half a line would spoil the next one, where some room is found again.
+                file.truncate(begins)
+                raise
+
+    def must_have_room(self) -> None:
+        """Raise Unwritable where the disk is all but full: a SUT that fails on it then would be charged with it."""
+        free = shutil.disk_usage(self.folder).free
+        if free < ROOM_BYTES_MIN:
+            raise Unwritable(f"{self.folder}: only {free // 2**20} MiB are left on its disk; make room and go on with --resume")
 
     def end(self) -> None:
         """Leave nothing temporary behind and give the folder free; does nothing to a folder that was never taken."""

@@ -151,9 +151,9 @@ class _Transcript:
             self.errors += due is not None and entry.function in {APPROVAL_FUNCTION, function_name(due.tool)} and self._meant(due, entry)
             return
         if entry.function == APPROVAL_FUNCTION:
-            decision = entry.result.get("decision") if isinstance(entry.result, Mapping) else None
-            if decision in {"approve", "amend"}:
-                granted = entry.result.get("arguments", {})
+            answer = entry.result if isinstance(entry.result, Mapping) else {}
+            decision, granted = answer.get("decision"), answer.get("arguments")
+            if decision in ("approve", "amend") and isinstance(granted, Mapping):
                 self._approved[str(entry.arguments.get("function"))] = (entry, granted)
                 self.errors = 0
             else:

@@ -22,7 +22,7 @@ from kintsugi.harness.identity import Identifier
 from kintsugi.harness.processes import Launcher, Process
 from kintsugi.scenarios.trial import Trial
 
-__all__ = ["Approval", "Generation", "Run", "Session", "SECONDS_PER_HOUR", "TIME_SCALE"]
+__all__ = ["SECONDS_PER_HOUR", "TIME_SCALE", "Approval", "Generation", "Run", "Session"]
 
 TIME_SCALE = 1 / 36_000
 """Wall seconds per second of workflow time: an hour of waiting for a person takes a tenth of a second."""
@@ -56,6 +56,10 @@ class Generation:
     dead: bool = False
     """Set once the process has been reaped: a request with its token is then a request of the dead."""
     restart: bool = True
+    started_at: float = 0.0
+    """Event loop seconds at which it was let go."""
+    heard: bool = False
+    """Whether it has sent a request."""
 
 
 @dataclass
@@ -155,10 +159,11 @@ class Session:
             self.broken.set_exception(error)
 
     async def end_tasks(self) -> None:
-        """Cancel whatever still runs beside the trial and wait for it."""
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        """Cancel whatever still runs beside the trial, and what it began meanwhile, and wait for it."""
+        while self._tasks:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.wait(self._tasks)
         if self.broken.done() and not self.broken.cancelled():
             self.broken.exception()
         else:

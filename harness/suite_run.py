@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from kintsugi.faults import FAULTS
 from kintsugi.golden_workflows.spec import Workflow
 from kintsugi.harness.adapters import ADAPTERS
+from kintsugi.harness.history import Unwritable
 from kintsugi.harness.measures import Delivered, delivered
+from kintsugi.harness.processes import LauncherGone
 from kintsugi.harness.records import TrialResult
-from kintsugi.harness.results import Results
+from kintsugi.harness.results import FolderProblem, Results
 from kintsugi.harness.trial import Crew, run_trial
 from kintsugi.harness.verdicts import judge_trial
 from kintsugi.scenarios.trial import Trial
@@ -58,16 +60,22 @@ class SuiteRun:
             await asyncio.gather(*(crew.close() for crew in self._crews.values()), return_exceptions=True)
 
     async def _all(self, trials: Iterable[Trial], jobs: int) -> None:
-        """Run trials, `jobs` at a time; the first error ends all of them."""
+        """Run trials, `jobs` at a time; the first error ends all of them, and is raised by itself where it is a known one."""
         waiting = iter(list(trials))
 
         async def one_after_another() -> None:
             for trial in waiting:
                 await self._one(trial)
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(jobs):
-                group.create_task(one_after_another())
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(jobs):
+                    group.create_task(one_after_another())
+        except BaseExceptionGroup as errors:
+            known, _ = errors.split((FolderProblem, LauncherGone, Unwritable))
+            if known is None:
+                raise
+            raise _first(known) from None
 
     async def _one(self, trial: Trial) -> None:
         workflow = self.workflows[trial.workflow]
@@ -77,6 +85,7 @@ class SuiteRun:
         )
         clean = self._clean.get((trial.sut, trial.chain, trial.workflow), {} if trial.kind == "baseline" else None)
         result = judge_trial(workflow, trial, events, clean, self.storm_calls_max)
+        self.results.must_have_room()
         self.results.append(result)
         if trial.kind == "baseline":
             self._note_baseline(trial, result)
@@ -86,6 +95,12 @@ class SuiteRun:
         correct = result.verdict == "correct"
         counted = delivered(self.results.history(trial.id)) if correct else None
         self._clean[trial.sut, trial.chain, trial.workflow] = counted
+
+
+def _first(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _longest_first(trial: Trial) -> int:

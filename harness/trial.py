@@ -7,7 +7,8 @@ import os
 import shutil
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ STARTS_MAX = 20
 QUIET_SECONDS = 0.25
 """How long after the end report late duplicates are waited for."""
 POLL_SECONDS = 0.02
+RESTARTED_SECONDS = 2.0
+"""How long a worker that was started again has for its first request, before the trial is over without it."""
 
 
 class Crew:
@@ -64,8 +67,22 @@ async def run_trial(
         history.add("runner", "broken", error="".join(traceback.format_exception(error))[-4000:])
     finally:
         history.close()
-        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+        await _to_its_end(asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True))
     return history.events
+
+
+async def _to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Do work that must not be left half done: being cancelled meanwhile takes effect when it has ended."""
+    task = asyncio.ensure_future(work)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    task.result()
+    if cancelled is not None:
+        raise cancelled
 
 
 class _Stage:
@@ -76,6 +93,8 @@ class _Stage:
         self.doors = Doors(session, {"tools": serve_tools, "model": serve_model, "human": self._human})
         self.human = Human(session, self.doors.nemesis)
         self.living = 0
+        self.restarting = 0
+        self.nodes = 1
 
     async def _human(self, incoming: Incoming) -> None:
         await self.human.serve(incoming)
@@ -84,18 +103,19 @@ class _Stage:
         session = self.session
         session.history.add("runner", "trial", trial=session.trial.to_json())
         session.state_folder.mkdir(parents=True)
-        await self.doors.open()
         try:
+            await self.doors.open()
             await session.clients.call("provision", str(session.state_folder))
             await self._begin()
             await self._until_over(deadline_seconds)
         finally:
-            await self._clear_up()
+            await _to_its_end(self._clear_up())
 
     async def _begin(self) -> None:
         """Start the workers and hand the runs over, in the order that suits the SUT; strike right after it."""
         session = self.session
         nodes = [f"node{n + 1}" for n in range(session.trial.nodes if session.adapter.fails_over else 1)]
+        self.nodes = len(nodes)
         if session.adapter.submit_first:
             await self._submit()
         for node in nodes:
@@ -124,6 +144,7 @@ class _Stage:
         generation.process = process
         session.history.add("runner", "started", generation=generation.number, node=node, pid=process.pid)
         self.living += 1
+        generation.started_at = asyncio.get_running_loop().time()
         session.spawn(self._supervise(generation, log))
         session.workers.go(process)
 
@@ -160,9 +181,11 @@ class _Stage:
             output=tail,
         )
         if not session.closing and ended.code != 0 and generation.restart and len(session.generations) < STARTS_MAX:
+            self.restarting += 1
             await asyncio.sleep(SUPERVISOR_SECONDS)
             if not session.closing:
                 await self._start_worker(generation.node)
+            self.restarting -= 1
         self.living -= 1
 
     async def _until_over(self, deadline_seconds: float) -> None:
@@ -175,7 +198,7 @@ class _Stage:
                 session.broken.result()
             ended = all(run.ended.is_set() for run in session.runs.values())
             quiet = loop.time() - session.last_activity > QUIET_SECONDS
-            if ended and quiet and not session.in_flight and self._settled():
+            if ended and quiet and not session.in_flight and self._settled(loop.time()):
                 break
             if not ended and self.living == 0:
                 session.history.add("runner", "extinct")
@@ -188,18 +211,24 @@ class _Stage:
             status: Any = await session.clients.call("status", str(session.state_folder), run_id)
             session.history.add("runner", "status", run=run_id, state=status.get("state", "unknown"))
 
-    def _settled(self) -> bool:
-        """Whether no worker that was killed is still to be started again."""
-        return not any(g.process is not None and g.dead and g.process.alive for g in self.session.generations.values())
+    def _settled(self, now: float) -> bool:
+        """Whether every worker that was killed has been started again and has had its chance to do something twice.
+
+        Otherwise it would depend on the load of the machine whether a late duplicate is seen.
+        """
+        again = [g for g in self.session.generations.values() if g.number > self.nodes and not g.dead]
+        return not self.restarting and all(g.heard or now - g.started_at > RESTARTED_SECONDS for g in again)
 
     async def _clear_up(self) -> None:
+        """Leave no process, task or socket behind, whatever state the trial is in."""
         session = self.session
         session.closing = True
-        alive = [g.process for g in session.generations.values() if g.process is not None and g.process.alive]
-        await asyncio.gather(*(session.workers.kill(process) for process in alive), return_exceptions=True)
-        await asyncio.sleep(0)
-        await self.doors.close()
-        await session.end_tasks()
+        async with AsyncExitStack() as then:
+            then.push_async_callback(self.doors.close)
+            then.push_async_callback(session.end_tasks)
+            alive = [g.process for g in session.generations.values() if g.process is not None and g.process.alive]
+            await asyncio.gather(*(session.workers.kill(process) for process in alive), return_exceptions=True)
+            await asyncio.sleep(0)
         self.doors.nemesis.close()
         for generation in session.generations.values():
             process = generation.process

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from kintsugi.reports.numbers import DASH, listed, number, table
+from kintsugi.reports.numbers import DASH, listed, number, pick, table
 from kintsugi.reports.tables import Cell, Grid, Group, Row, Sut
 
 if TYPE_CHECKING:
@@ -36,7 +35,8 @@ class Breakage:
     """Trials of one SUT × chain that ended alike under the same fault."""
 
     key: str
-    fault: str
+    where: str
+    """Under which fault, or in what kind of run without one."""
     ending: str
     reason: str
     """That of the example."""
@@ -49,7 +49,7 @@ def breakages(results: Sequence[TrialResult], folder: str) -> dict[str, list[Bre
     """Every non-passing trial by SUT × chain, grouped by fault, verdict and reason; the gravest first."""
     found = _grouped([r for r in results if _ending(r)], _ending, folder)
     by_key: dict[str, list[Breakage]] = {}
-    for breakage in sorted(found, key=lambda b: (SEVERITY.index(b.ending), -b.count, b.fault, b.example)):
+    for breakage in sorted(found, key=lambda b: (SEVERITY.index(b.ending), -b.count, b.where, b.example)):
         by_key.setdefault(breakage.key, []).append(breakage)
     return by_key
 
@@ -80,46 +80,47 @@ def _fate(result: TrialResult) -> str:
     return APART.get(fate, "")
 
 
-def _grouped(
-    results: Sequence[TrialResult], ending: Callable[[TrialResult], str], folder: str
-) -> list[Breakage]:
+def _grouped(results: Sequence[TrialResult], ending: Callable[[TrialResult], str], folder: str) -> list[Breakage]:
     groups: dict[tuple[str, str, str, str], list[TrialResult]] = {}
     for result in sorted(results, key=lambda r: r.id):
         cause = _PARTICULAR.sub("…", _why(result))
         groups.setdefault((result.key, _what(result), ending(result), cause), []).append(result)
     return [
-        Breakage(key, fault, how, _why(found[0]), len(found), found[0].id, _replay(folder, found[0].id))
-        for (key, fault, how, _), found in groups.items()
+        Breakage(key, where, how, _why(found[0]), len(found), found[0].id, _replay(folder, found[0].id))
+        for (key, where, how, _), found in groups.items()
     ]
 
 
 def _what(result: TrialResult) -> str:
-    """The fault, or what kind of run it was without one."""
-    return result.fault or f"none ({result.kind} run)"
+    """Under which fault, or in what kind of run without one."""
+    return f"under {result.fault}" if result.fault else f"in a {result.kind} run without a fault"
 
 
 def _replay(folder: str, trial: str) -> str:
     return f"kintsugi replay {shlex.quote(folder)} --trial {shlex.quote(trial)}"
 
 
-def apart_grid(suts: Sequence[Sut], results: Sequence[TrialResult]) -> Grid:
-    """How many trials of each SUT × chain are in no denominator, and why."""
-    counts = Counter((r.key, _fate(r)) for r in results)
+def apart_grid(suts: Sequence[Sut]) -> Grid:
+    """How many trials of each SUT × chain are in no denominator, by why, as the summary counts them."""
     rows = []
     for sut in suts:
-        absent = [
-            number(n) or 0.0 for split in table(sut.data, "not_applicable").values() for n in _values(split)
-        ]
-        told = "not_applicable" in sut.data
-        cells = [Cell(str(counts[sut.key, fate])) for fate in APART.values()]
-        cells.append(Cell(f"{sum(absent):g}" if told else DASH))
-        rows.append(Row(sut.key, tuple(cells)))
-    columns = (*APART.values(), "not applicable")
+        cells = table(sut.data, "classes").values()
+        counted = [[number(pick(cell, "trials", fate)) for cell in cells] for fate in APART]
+        counted.append([number(n) for split in _splits(sut, "not_applicable") for n in split.values()])
+        counted.append([number(pick(cell, "corrupted_unwitnessed")) for cell in cells])
+        rows.append(Row(sut.key, tuple(map(_sum, counted))))
+    columns = (*APART.values(), "not applicable", "corrupted all the same")
     return Grid("Trials and cells in no denominator", "SUT + chain", columns, (Group("", tuple(rows)),))
 
 
-def _values(split: object) -> list[object]:
-    return list(split.values()) if isinstance(split, Mapping) else []
+def _splits(sut: Sut, part: str) -> list[Mapping[str, Any]]:
+    return [split for split in table(sut.data, part).values() if isinstance(split, Mapping)]
+
+
+def _sum(found: Sequence[float | None]) -> Cell:
+    """A sum; a dash where a part of it is not known."""
+    known = [value for value in found if value is not None]
+    return Cell(f"{sum(known):g}" if len(known) == len(found) else DASH)
 
 
 def failed_baselines(suts: Sequence[Sut]) -> list[tuple[str, str]]:

@@ -176,9 +176,14 @@ def after_curve(name: str, steps: Sequence[Step], before: float | None) -> str:
             axes.axhline(before, color=GOLD, linewidth=1.1, linestyle=(0, (4, 2)))
         recovered = [step.recovered / step.n for step in steps]
         exactly = [step.exactly / step.n for step in steps]
-        dashes = {"linestyle": (0, (2, 2)), "marker": "s", "markerfacecolor": "white"}
+        dashes: dict[str, Any] = {
+            "linestyle": (0, (2, 2)),
+            "marker": "s",
+            "markerfacecolor": "white",
+            "clip_on": False,
+        }
         axes.plot(places, exactly, color=MUTED, linewidth=1.2, markersize=9, **dashes)
-        axes.plot(places, recovered, color=INK, linewidth=1.6, marker="o", markersize=5)
+        axes.plot(places, recovered, color=INK, linewidth=1.6, marker="o", markersize=5, clip_on=False)
         axes.set_xticks(list(places), [f"{step.milliseconds:g} ms\nn = {step.n}" for step in steps])
         axes.set_ylim(-0.04, 1.06)
         axes.set_xlim(-0.3, max(0.3, len(steps) - 0.7))
@@ -200,9 +205,7 @@ def _rows(name: str, labels: Sequence[str], draw: Callable[[Axes], None]) -> str
 
     def all_of_it(axes: Axes) -> None:
         for y, label in enumerate(labels):
-            axes.text(
-                -0.03, y, label, ha="right", va="center", fontsize=size, transform=axes.get_yaxis_transform()
-            )
+            axes.text(-0.03, y, label, ha="right", va="center", fontsize=size, transform=axes.get_yaxis_transform())
         axes.set_ylim(len(labels) - 0.5, -0.5)
         axes.set_yticks([])
         axes.locator_params(axis="x", nbins=4)
@@ -220,9 +223,7 @@ def _plain(axes: Axes, *kept: str) -> None:
     axes.tick_params(length=0, pad=4)
 
 
-def _figure(
-    name: str, height: float, box: tuple[float, float, float, float], draw: Callable[[Axes], None]
-) -> str:
+def _figure(name: str, height: float, box: tuple[float, float, float, float], draw: Callable[[Axes], None]) -> str:
     """The drawn figure as inline SVG; `name` makes its ids unique within the page."""
     from matplotlib import rc_context
     from matplotlib.figure import Figure

@@ -41,8 +41,7 @@ def cost_grid(suts: Sequence[Sut], classes: Sequence[str], *, under_faults: bool
     """Dollars per successful workflow, by what they went to."""
     suffix = "_under_faults" if under_faults else ""
     groups = tuple(
-        Group(name, tuple(_cost_row(sut, table(sut.cell(name), COST + suffix)) for sut in suts))
-        for name in classes
+        Group(name, tuple(_cost_row(sut, table(sut.cell(name), COST + suffix)) for sut in suts)) for name in classes
     )
     return Grid(
         f"Dollars per successful workflow, {CONDITIONS['under_faults' if under_faults else 'clean']}",
@@ -79,7 +78,7 @@ def repeats_grid(suts: Sequence[Sut], classes: Sequence[str]) -> Grid | None:
         for sut in suts:
             found = table(sut.cell(name), "repeats")
             cells = [Cell(count(found.get("trials")))]
-            cells += [Cell(count(pick(found, "per_trial", key), 2), (_all(found.get(key)),)) for key in names]
+            cells += [Cell(count(pick(found, "per_trial", key), 1), (_all(found.get(key)),)) for key in names]
             rows.append(Row(sut.key, tuple(cells)))
         groups.append(Group(name, tuple(rows)))
     caption = "Done again because of faults, although the answer had been delivered: per trial, and in all"
@@ -98,9 +97,7 @@ def squares(summary: Mapping[str, Any]) -> list[Grid]:
         rows = tuple(
             Row(
                 sut,
-                tuple(
-                    _square_cell(pick(square, "cells", f"{sut}+{chain}")) for chain in ("optimized", "naive")
-                ),
+                tuple(_square_cell(pick(square, "cells", f"{sut}+{chain}")) for chain in ("optimized", "naive")),
             )
             for sut in (chosen, reference)
         )
@@ -185,8 +182,7 @@ def saving_mark(summary: Mapping[str, Any], sut: Sut, workflow_class: str) -> Ma
     mine = [
         entry
         for entry in _entries(summary, "cost_comparisons")
-        if (entry.get("class"), entry.get("condition"), _name(entry.get("sut")))
-        == (workflow_class, "clean", sut.key)
+        if (entry.get("class"), entry.get("condition"), _name(entry.get("sut"))) == (workflow_class, "clean", sut.key)
         and _name(entry.get("against")) in {"naive+naive", f"{sut.name}+naive"}
     ]
     best = sorted(mine, key=lambda entry: _name(entry.get("against")) != "naive+naive")
@@ -214,9 +210,7 @@ def sensitivity_grid(suts: Sequence[Sut], classes: Sequence[str]) -> Grid | None
         rows = []
         for sut in suts:
             known = {_assumed(entry): entry for entry in tables[sut.key, group]}
-            rows.append(
-                Row(sut.key, tuple(Cell(usd(pick(known.get(column), "all_in"))) for column in columns))
-            )
+            rows.append(Row(sut.key, tuple(Cell(usd(pick(known.get(column), "all_in"))) for column in columns)))
         groups.append(Group(group, tuple(rows)))
     rates = list(dict.fromkeys(rate for rate, _ in columns))
     return Grid(

@@ -37,9 +37,7 @@ def rate_drawings(suts: Sequence[Sut], classes: Sequence[str]) -> list[Drawing]:
         if not any(found for _, found in rows):
             continue
         words = "; ".join(
-            f"{key}: {found.text}, {found.counts}, interval {found.interval}"
-            if found
-            else f"{key}: not measured"
+            f"{key}: {found.text}, {found.counts}, interval {found.interval}" if found else f"{key}: not measured"
             for key, found in rows
         )
         svg = charts.recovery_rates(f"rate{number}", rows, TARGETS["fault_recovery_rate"].value)
@@ -79,9 +77,7 @@ def after_drawings(suts: Sequence[Sut], results: Sequence[TrialResult]) -> list[
         ]
         if before is not None:
             told.append(f"kill before a boundary: {percent(before)} recovered")
-        drawings.append(
-            Drawing(sut.key, charts.after_curve(f"after{number}", steps, before), "; ".join(told))
-        )
+        drawings.append(Drawing(sut.key, charts.after_curve(f"after{number}", steps, before), "; ".join(told)))
     return drawings
 
 

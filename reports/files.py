@@ -27,9 +27,7 @@ def read_trials(path: Path) -> list[TrialResult]:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             if number > len(lines):
                 break
-            raise ValueError(
-                f"{path}, line {number}: no trial's result ({type(error).__name__}: {error})"
-            ) from error
+            raise ValueError(f"{path}, line {number}: no trial's result ({type(error).__name__}: {error})") from error
     return results
 
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from kintsugi.reports.behind import UNDER, people_behind, rates_behind, recovery_behind
 from kintsugi.reports.cost import saving_mark
-from kintsugi.reports.numbers import DASH, number, pick, rate, seconds, table, usd, usd_interval
-from kintsugi.reports.tables import Cell, Grid, Group, Row, Sut, by_class, held_cell, rate_cell
+from kintsugi.reports.numbers import number, pick, rate, table, usd, usd_interval
+from kintsugi.reports.tables import Cell, Grid, Sut, by_class, held_cell
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
 __all__ = ["Metric", "five"]
-
-UNDER = "_under_faults"
 
 
 @dataclass(frozen=True)
@@ -37,7 +36,7 @@ def five(summary: Mapping[str, Any], suts: list[Sut], classes: list[str]) -> lis
         return by_class(caption, suts, classes, lambda sut, name: _held(sut.cell(name), metric, proposed))
 
     def behind(*measures: tuple[str, str]) -> Grid:
-        return _behind(suts, classes, measures)
+        return rates_behind(suts, classes, measures)
 
     return [
         Metric(
@@ -67,12 +66,7 @@ def five(summary: Mapping[str, Any], suts: list[Sut], classes: list[str]) -> lis
                 ),
                 gated("Corrupted: a wrong effect in the ledger, in all trials", "corruption_rate"),
             ),
-            behind(
-                (
-                    "Resumed exactly: after a worker’s death, recovered with nothing done again",
-                    "resumed_exactly",
-                ),
-            ),
+            recovery_behind(suts, classes),
         ),
         Metric(
             "tools",
@@ -144,7 +138,7 @@ def five(summary: Mapping[str, Any], suts: list[Sut], classes: list[str]) -> lis
             "halts, failures, losses and corruptions for a person to mend / workflows, without faults",
             "unplanned repair below 10%",
             (gated("Unplanned repair, without injected faults", "unplanned_repair_rate"),),
-            _people(suts, classes),
+            people_behind(suts, classes),
         ),
     ]
 
@@ -177,48 +171,3 @@ def _cost(summary: Mapping[str, Any], sut: Sut, workflow_class: str) -> Cell:
     if number(struck.get("machine")) is not None:
         told.append(f"{usd(struck.get('machine'))} under faults")
     return Cell(usd(block.get("machine")), tuple(told), saving_mark(summary, sut, workflow_class))
-
-
-def _behind(suts: list[Sut], classes: list[str], measures: Sequence[tuple[str, str]]) -> Grid:
-    groups = tuple(
-        Group(
-            title,
-            tuple(
-                Row(name, tuple(rate_cell(rate(sut.cell(name).get(metric))) for sut in suts))
-                for name in classes
-            ),
-        )
-        for title, metric in measures
-        if any(rate(sut.cell(name).get(metric)) for sut in suts for name in classes)
-    )
-    return Grid("Figures behind it", "Class", tuple(sut.key for sut in suts), groups)
-
-
-def _people(suts: list[Sut], classes: list[str]) -> Grid:
-    rates = _behind(
-        suts,
-        classes,
-        (
-            ("Planned checkpoints: workflows that asked for an approval", "planned_checkpoint_rate"),
-            ("Overrides: decisions that rejected or amended", "human_override_rate"),
-            ("Under faults: unplanned repair", f"unplanned_repair_rate{UNDER}"),
-        ),
-    )
-    waits = tuple(Row(name, tuple(_wait(sut, name) for sut in suts)) for name in classes)
-    unavoidable = tuple(Row(name, tuple(_unavoidable(sut, name) for sut in suts)) for name in classes)
-    more = (
-        Group("Of these, unavoidable: the tool is opaque and its answer was lost", unavoidable),
-        Group("From asking for an approval to its decision: median; p95", waits),
-    )
-    return Grid(rates.caption, rates.corner, rates.columns, (*rates.groups, *more))
-
-
-def _wait(sut: Sut, workflow_class: str) -> Cell:
-    found = table(sut.cell(workflow_class), "approval_completion_seconds")
-    return Cell(seconds(found.get("p50")), (f"p95 {seconds(found.get('p95'))}",) if found.get("n", 1) else ())
-
-
-def _unavoidable(sut: Sut, workflow_class: str) -> Cell:
-    found = pick(sut.cell(workflow_class), f"unplanned_repair_rate{UNDER}")
-    count, rated = number(pick(found, "unavoidable")), rate(found)
-    return Cell(DASH if count is None or rated is None else f"{count:g} of {rated.k:g}")

@@ -31,9 +31,7 @@ SPLITS = {
 
 def fault_names(suts: Sequence[Sut], texts: Mapping[str, Mapping[str, str]]) -> list[str]:
     """Every fault class that was struck, in the catalogue's order; those it does not know come last."""
-    struck = {
-        str(name) for sut in suts for part in ("faults", "not_applicable") for name in table(sut.data, part)
-    }
+    struck = {str(name) for sut in suts for part in ("faults", "not_applicable") for name in table(sut.data, part)}
     return [name for name in texts if name in struck] + sorted(struck - set(texts))
 
 

@@ -65,7 +65,7 @@ class Rate:
         return f"{percent(self.low).removesuffix('%')}–{percent(self.high)}"
 
 
-def pick(data: object, *path: str) -> Any:  # noqa: ANN401 - whatever stands there in a JSON document
+def pick(data: object, *path: str) -> Any:
     """What stands at `path` in nested mappings, or None where any part of it is missing."""
     for name in path:
         if not isinstance(data, Mapping):
@@ -100,11 +100,7 @@ def rate(value: object) -> Rate | None:
         return None
     given = number(pick(value, "rate"))
     ends = pick(value, "ci95")
-    low, high = (
-        (number(ends[0]), number(ends[1]))
-        if isinstance(ends, list | tuple) and len(ends) > 1
-        else (None,) * 2
-    )
+    low, high = (number(ends[0]), number(ends[1])) if isinstance(ends, list | tuple) and len(ends) > 1 else (None,) * 2
     trials = number(pick(value, "trials"))
     return Rate(k, n, k / n if given is None else given, low, high, n if trials is None else trials)
 
@@ -170,8 +166,8 @@ def seconds(value: object) -> str:
         return f"{length:.2f} s"
     if length < 2 * _MINUTE:
         return f"{length:.1f} s"
-    if length < 2 * _HOUR:
-        return f"{length // _MINUTE:.0f} min {length % _MINUTE:.0f} s"
+    if round(length) < 2 * _HOUR:
+        return "{} min {} s".format(*divmod(round(length), 60))
     return hours(length / _HOUR)
 
 

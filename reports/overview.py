@@ -128,9 +128,7 @@ def glance(summary: Mapping[str, Any], suts: Sequence[Sut], classes: Sequence[st
             )
         )
     costs = [[saving_mark(summary, sut, name) for name in classes] for sut in suts]
-    cells = tuple(
-        _classes_met([m for m in found if m]) if any(found) else Cell("reference") for found in costs
-    )
+    cells = tuple(_classes_met([m for m in found if m]) if any(found) else Cell("reference") for found in costs)
     rows.append(Row("Cost per success", cells, "at least 30% lower than the naive chain"))
     return Grid(
         "Classes of workflow in which each target was met",

@@ -76,11 +76,12 @@ def render(
             broken=breakages.breakages(results, folder),
             causes_shown=CAUSES_SHOWN,
             trials_given=bool(results),
-            apart=breakages.apart_grid(suts, results),
+            apart=breakages.apart_grid(suts),
             apart_reasons=breakages.apart_reasons(results, folder),
             failed_baselines=breakages.failed_baselines(suts),
             assumptions=_flat(table(summary, "assumptions")),
-            environment=_flat(environment),
+            workflows=_workflows(environment, results),
+            environment=_flat({k: v for k, v in environment.items() if k not in {"suts", "workflows"}}),
             keys=[sut.key for sut in suts],
         )
     )
@@ -108,19 +109,20 @@ def _pages() -> Environment:
     return pages
 
 
-def _texts(
-    given: Mapping[str, Mapping[str, str]], results: Sequence[TrialResult]
-) -> dict[str, dict[str, str]]:
+def _texts(given: Mapping[str, Mapping[str, str]], results: Sequence[TrialResult]) -> dict[str, dict[str, str]]:
     """What is known of each fault class; the layer of one that no text is given for comes from its trials."""
     empty = {"what": "", "witness": "", "layer": ""}
-    texts = {
-        str(name): {**empty, **{key: str(value) for key, value in text.items()}}
-        for name, text in given.items()
-    }
+    texts = {str(name): {**empty, **{key: str(value) for key, value in text.items()}} for name, text in given.items()}
     for result in results:
         if result.fault:
             texts.setdefault(result.fault, {**empty, "layer": result.layer})
     return texts
+
+
+def _workflows(environment: Mapping[str, Any], results: Sequence[TrialResult]) -> list[tuple[str, str]]:
+    """(name, title) of every workflow that was run."""
+    titles = table(environment, "workflows")
+    return [(name, str(titles.get(name, ""))) for name in sorted({r.workflow for r in results})]
 
 
 def _flat(data: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:

@@ -33,9 +33,7 @@ class Target:
         """The bound in words."""
         if self.how == "zero":
             return "none"
-        return (
-            f"{'at least' if self.how == 'at_least' else 'below'} {percent(self.value).replace('.0%', '%')}"
-        )
+        return f"{'at least' if self.how == 'at_least' else 'below'} {percent(self.value).replace('.0%', '%')}"
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
-import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -15,6 +13,7 @@ from typing import Any
 
 from kintsugi.runtime.breaker import Breaker
 from kintsugi.runtime.carried import Carried, Means
+from kintsugi.runtime.clock import Moment, RunClock
 from kintsugi.runtime.context import MinimalContext
 from kintsugi.runtime.journal import Claim, Fenced, Journal
 from kintsugi.runtime.leases import (
@@ -31,6 +30,7 @@ from kintsugi.runtime.policy import Policy
 from kintsugi.runtime.protocol import DurableContext, PolicyStop, WorkflowFailed
 from kintsugi.runtime.services import Endpoints, Services
 from kintsugi.runtime.store import JournalUnavailable, Run
+from kintsugi.runtime.suspects import Free, Suspects, fruitless_claims
 
 __all__ = ["Chain", "Worker", "work"]
 
@@ -41,10 +41,6 @@ LOG = logging.getLogger(__name__)
 POLL_SECONDS = 0.01
 WATCH_SECONDS = 0.05
 UNAVAILABLE_SECONDS = 0.25
-SUSPECT_CLAIMS = 3
-"""After so many claims without any progress a run is under suspicion of killing its worker."""
-SUSPECT_SECONDS = 0.1
-SUSPECT_SECONDS_MAX = 5.0
 
 
 async def work(environment: Mapping[str, str], chains: Mapping[str, Chain]) -> None:
@@ -83,10 +79,9 @@ class Worker:
         self._services: dict[tuple[float, float], Services] = {}
         self._carried: dict[str, Carried] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._first_seen: dict[str, float] = {}
         self._released: list[str] = []
-        self._suspects_at = 0.0
-        self._suspects_at_once = 1
+        self._suspects = Suspects()
+        self._left_alone = False
 
     async def run(self) -> None:
         """Work until cancelled. Declared dead by the others (it was paused for long), it starts over."""
@@ -143,7 +138,7 @@ class Worker:
                         if signal.run_id in self._carried:
                             self._carried[signal.run_id].deliver(signal)
                     await self._claim()
-                elif self._first_seen:
+                elif self._left_alone:
                     await self._claim()
                 while self._released:
                     await self._journal.write(
@@ -174,46 +169,22 @@ class Worker:
 
     async def _claim(self) -> None:
         """Take up the runs that no living worker carries."""
-        due = self._due([row[0] for row in self._journal.query(UNCARRIED)])
+        free = [self._free(run_id, Moment(*born)) for run_id, _, *born in self._journal.query(UNCARRIED)]
+        due = self._suspects.due(free, time.monotonic())
+        self._left_alone = len(due) < len(free)
         if not due:
             return
         for taken in await self._journal.write(partial(claim, run_ids=due, owner=self._lease.incarnation)):
-            self._first_seen.pop(taken.run_id, None)
             task = asyncio.create_task(self._carry(taken), name=taken.run_id)
             self._tasks[taken.run_id] = task
             task.add_done_callback(partial(self._put_down, taken.run_id))
 
-    def _due(self, free: list[str]) -> list[str]:
-        """Those of the free runs that may be taken up now.
-
-        A run that was claimed again and again and got no further may be one that kills its worker, and would
-        bring down one after another before any of them could do the other runs. Such suspects come after the
-        others, each later the more often it failed, and at first one by one.
-        """
-        now = time.monotonic()
-        self._first_seen = {run_id: self._first_seen.get(run_id, now) for run_id in free}
-        fruitless = {run_id: self._fruitless_claims(run_id) for run_id in free}
-        due = [run_id for run_id in free if fruitless[run_id] < SUSPECT_CLAIMS]
-        suspects = [
-            run_id
-            for run_id in free
-            if fruitless[run_id] >= SUSPECT_CLAIMS
-            and now >= self._first_seen[run_id] + _delay_seconds(fruitless[run_id])
-        ]
-        if suspects and now >= self._suspects_at:
-            # Among equals it is left to chance, so that the same one does not come first for ever.
-            suspects.sort(key=lambda run_id: (fruitless[run_id], random.random()))
-            due += suspects[: self._suspects_at_once]
-            self._suspects_at = now + SUSPECT_SECONDS
-            self._suspects_at_once *= 2
-        return due
-
-    def _fruitless_claims(self, run_id: str) -> int:
-        """How often a run was claimed since it last got further."""
+    def _free(self, run_id: str, born: Moment) -> Free:
         last = self._journal.query(
-            "SELECT kind FROM events WHERE run_id = ? ORDER BY seq DESC LIMIT 16", (run_id,)
+            "SELECT kind, at FROM events WHERE run_id = ? ORDER BY seq DESC LIMIT 16", (run_id,)
         )
-        return len(list(itertools.takewhile(lambda row: row[0] == "claimed", last)))
+        idle_seconds = RunClock(born).now() - last[0][1] if last else 0.0
+        return Free(run_id, fruitless_claims(kind for kind, _ in last), idle_seconds)
 
     def _put_down(self, run_id: str, task: asyncio.Task[None]) -> None:
         if self._tasks.get(run_id) is task:
@@ -283,8 +254,3 @@ class Worker:
                 self._endpoints, tool_timeout_seconds=timeouts[0], model_timeout_seconds=timeouts[1]
             )
         return Means(self._journal, self._services[timeouts], self._breaker, self._time_scale)
-
-
-def _delay_seconds(fruitless_claims: int) -> float:
-    """How long a suspect is left alone."""
-    return float(min(SUSPECT_SECONDS * 2.0 ** (fruitless_claims - SUSPECT_CLAIMS), SUSPECT_SECONDS_MAX))

@@ -109,9 +109,7 @@ def _rng(seed: int, *names: str) -> random.Random:
     return random.Random("\n".join([str(seed), *names]))
 
 
-def _draw(
-    workflow: Workflow, chain: str, share: FaultShare, suite: str, seed: int
-) -> list[tuple[Candidate, float]]:
+def _draw(workflow: Workflow, chain: str, share: FaultShare, suite: str, seed: int) -> list[tuple[Candidate, float]]:
     frame = candidates(workflow, chain, share.fault, share.forms)
     model = [candidate for candidate in frame if candidate.site.point.kind == "model"]
     shared = [candidate for candidate in frame if candidate.site.point.kind != "model"]
@@ -137,11 +135,7 @@ def _deal(frame: Sequence[Candidate], count: int, rng: random.Random) -> list[tu
         for key in order:
             if drawn[key] < len(strata[key]) and sum(drawn.values()) < count:
                 drawn[key] += 1
-    return [
-        (candidate, len(strata[key]) / drawn[key])
-        for key in order
-        for candidate in strata[key][: drawn[key]]
-    ]
+    return [(candidate, len(strata[key]) / drawn[key]) for key in order for candidate in strata[key][: drawn[key]]]
 
 
 def _timing(

@@ -101,9 +101,7 @@ async def _approve(
     arguments = request.get("arguments")
     if not tool or not isinstance(arguments, dict):
         return {"error": "give the function's name and its arguments, an object"}
-    question = Question(
-        kind="approval", step=name, summary=f"may {tool} be called?", tool=tool, arguments=arguments
-    )
+    question = Question(kind="approval", step=name, summary=f"may {tool} be called?", tool=tool, arguments=arguments)
     decision = await ctx.ask_human(name, question)
     if decision.decision in {"approve", "amend"}:
         granted = decision.arguments or arguments

@@ -143,9 +143,7 @@ class _Chain:
                 if self.versions[name, item] != before:
                     changed.append(name)
         if changed and step.get("on_stale") == "flag":
-            question = Question(
-                kind="stale", step=step["id"], summary="records changed", evidence={"changed": changed}
-            )
+            question = Question(kind="stale", step=step["id"], summary="records changed", evidence={"changed": changed})
             decision = await self.ctx.ask_human(self.name(f"stale {step['id']}"), question)
             self.waits += 1
             if decision.decision == "stop":
@@ -162,7 +160,7 @@ class _Chain:
                 self.results.pop(name, None)
 
     def if_match(self, step: Mapping[str, Any], due: Instance) -> str | None:
-        """The version a conditional write relies on: that of the first read it needs fresh, of the same item if it loops."""
+        """The version a conditional write relies on: of the first read it needs fresh, of the same item if it loops."""
         fresh = step.get("fresh", [])
         if not fresh or not self.plan["tools"][due.tool].get("if_match"):
             return None

@@ -49,9 +49,7 @@ def _problems(file: WorkflowFile, tools: Mapping[str, Tool]) -> Iterator[str]:
             yield f"world.{name}: no tool of this plan uses these records{nearest(name, collections)}"
 
 
-def _step(
-    step: Step, earlier: Mapping[str, Step], ids: list[str], tools: Mapping[str, Tool]
-) -> Iterator[str]:
+def _step(step: Step, earlier: Mapping[str, Step], ids: list[str], tools: Mapping[str, Tool]) -> Iterator[str]:
     if step.id in earlier:
         yield ": two steps have this id; give each its own"
     if step.id in RESERVED:
@@ -72,9 +70,7 @@ def _step(
 # --- expressions --------------------------------------------------------------------------------------------
 
 
-def _expressions(
-    step: Step, earlier: Mapping[str, Step], ids: list[str], tools: Mapping[str, Tool]
-) -> Iterator[str]:
+def _expressions(step: Step, earlier: Mapping[str, Step], ids: list[str], tools: Mapping[str, Tool]) -> Iterator[str]:
     """Every expression of a step can be parsed, and names what is known when it is evaluated."""
     for key in ("when", "for_each", "args", "inputs", "output"):
         value = getattr(step, key)

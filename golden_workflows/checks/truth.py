@@ -37,9 +37,7 @@ def _problems(workflow: Workflow, drift_names: Sequence[str]) -> Iterator[str]:
     yield from _rejected(workflow, writes)
 
 
-def _effects(
-    workflow: Workflow, writes: Mapping[str, Step], key: str, effects: Sequence[Effect]
-) -> Iterator[str]:
+def _effects(workflow: Workflow, writes: Mapping[str, Step], key: str, effects: Sequence[Effect]) -> Iterator[str]:
     for position, effect in enumerate(effects):
         where = f"{key}[{position}]"
         if effect.step not in writes:
@@ -97,9 +95,7 @@ def _drift(workflow: Workflow, drift: Drift) -> Iterator[str]:
 
 
 def _waits(workflow: Workflow, step: Step) -> bool:
-    return step.sleep_seconds is not None or (
-        step.tool is not None and workflow.tools[step.tool].approval != "never"
-    )
+    return step.sleep_seconds is not None or (step.tool is not None and workflow.tools[step.tool].approval != "never")
 
 
 def _reads(workflow: Workflow, step: Step, collection: str) -> bool:

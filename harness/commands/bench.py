@@ -56,7 +56,16 @@ def bench_command(folder: Path) -> int:
 def _trials_table(scratch: Path) -> Table:
     table = _table(
         f"One trial of {WORKFLOW}, clean and with one kill",
-        ("SUT + chain", "at once", "trials/s", "wall ms, median", "harness CPU ms", "SUT CPU ms", "harness CPU ms a boundary", "trials/s, ratio"),
+        (
+            "SUT + chain",
+            "at once",
+            "trials/s",
+            "wall ms, median",
+            "harness CPU ms",
+            "SUT CPU ms",
+            "harness CPU ms a boundary",
+            "trials/s, ratio",
+        ),
     )
     workflows = load_workflows()
     first: dict[int, float] = {}
@@ -65,7 +74,11 @@ def _trials_table(scratch: Path) -> Table:
             figures = _time_trials(scratch / f"{sut}-{chain}-{jobs}", workflows, sut, chain, jobs, count)
             rate = figures.pop("rate")
             first.setdefault(jobs, rate)
-            row = [f"{rate:.1f}", *(f"{value:.2f}" for value in figures.values()), f"{rate / first[jobs]:.2f}"]
+            row = [
+                f"{rate:.1f}",
+                *(f"{value:.2f}" for value in figures.values()),
+                f"{rate / first[jobs]:.2f}",
+            ]
             table.add_row(f"{sut}+{chain}", str(jobs), *row)
     return table
 
@@ -173,9 +186,17 @@ async def _carry_steps(folder: Path, workflows: int, steps: int) -> float:
     url = f"http://127.0.0.1:{runner.addresses[0][1]}"
     minimal.provision(str(folder))
     for n in range(workflows):
-        minimal.submit(str(folder), f"run{n}", {"chain": "steps", "plan": {"tools": {}, "policy": {}, "steps_to_do": steps}})
+        minimal.submit(
+            str(folder),
+            f"run{n}",
+            {"chain": "steps", "plan": {"tools": {}, "policy": {}, "steps_to_do": steps}},
+        )
     environment = {f"KINTSUGI_{name}_URL": url for name in ("TOOLS", "MODEL", "HUMAN")}
-    environment |= {"KINTSUGI_TOKEN": "bench", "KINTSUGI_STATE_DIR": str(folder), "KINTSUGI_WORKER_ID": "bench"}
+    environment |= {
+        "KINTSUGI_TOKEN": "bench",
+        "KINTSUGI_STATE_DIR": str(folder),
+        "KINTSUGI_WORKER_ID": "bench",
+    }
     worker = asyncio.ensure_future(minimal.work(environment, {"steps": chain}))
     await ended.wait()
     seconds = time.perf_counter() - began

@@ -51,8 +51,6 @@ def doctor_command() -> int:
 
 
 def _python() -> str:
-    if sys.version_info < (3, 11):
-        raise RuntimeError(f"found {sys.version.split()[0]}")
     return sys.version.split()[0]
 
 
@@ -74,7 +72,7 @@ def _ports() -> str:
 
 
 def _linux() -> str:
-    import ctypes  # noqa: PLC0415 - only for this check
+    import ctypes
 
     if not hasattr(os, "fork") or not hasattr(ctypes.CDLL(None), "prctl"):
         raise RuntimeError("Kintsugi kills real processes and needs Linux")

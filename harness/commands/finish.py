@@ -34,7 +34,12 @@ PLAIN_WIDTH = 120
 
 
 def summarise(
-    results: Results, suite: Suite, workflows: Mapping[str, Workflow], plan: Plan, started_at: str, wall_seconds: float
+    results: Results,
+    suite: Suite,
+    workflows: Mapping[str, Workflow],
+    plan: Plan,
+    started_at: str,
+    wall_seconds: float,
 ) -> dict[str, Any]:
     """The summary of the stored trials."""
     chains = {trial.chain for trial in plan.trials}
@@ -58,10 +63,15 @@ def summarise(
 
 
 def finish(
-    results: Results, suite: Suite, workflows: Mapping[str, Workflow], plan: Plan, started_at: str, wall_seconds: float
+    results: Results,
+    suite: Suite,
+    workflows: Mapping[str, Workflow],
+    plan: Plan,
+    started_at: str,
+    wall_seconds: float,
 ) -> dict[str, Any]:
     """Write everything that is computed from the stored trials, each file whole or not at all; the summary."""
-    from kintsugi.reports.scorecard import write  # noqa: PLC0415 - matplotlib and jinja2 are only needed here
+    from kintsugi.reports.scorecard import write
 
     summary = summarise(results, suite, workflows, plan, started_at, wall_seconds)
     write_atomically(results.folder / "summary.json", json.dumps(summary, indent=1) + "\n")
@@ -92,8 +102,8 @@ def environment(workflows: Mapping[str, Workflow]) -> dict[str, Any]:
 
 def print_table(summary: Mapping[str, Any]) -> None:
     """The few lines that a run ends with."""
-    from rich.console import Console  # noqa: PLC0415 - only where a table is drawn
-    from rich.table import Table  # noqa: PLC0415
+    from rich.console import Console
+    from rich.table import Table
 
     table = Table(title=f"suite {summary['suite']}, seed {summary['seed']}", title_justify="left")
     for heading in ("SUT + chain", "class", "completion", "recovery", "corrupted", "unsafe", "$ / success"):

@@ -45,7 +45,7 @@ def report_command(folder: Path) -> None:
 
 def gate_command(folder: Path, thresholds: Path | None, baseline: Path | None) -> int:
     """Hold a run against thresholds; 0 pass, 1 fail, 3 inconclusive."""
-    from kintsugi.harness.gate import judge, load_thresholds  # noqa: PLC0415 - only this command needs it
+    from kintsugi.harness.gate import judge, load_thresholds
 
     summary = Results.existing(folder).summary()
     compared = Results.existing(baseline).summary() if baseline else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from types import TracebackType
-from typing import TextIO
+from typing import Self, TextIO
 
 from kintsugi.harness.records import TrialResult
 
@@ -25,20 +25,27 @@ class Progress:
         self._every = max(1, -(-total // LINES))
         self._bar: object | None = None
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Self:
         if self._stream.isatty():
-            from rich.console import Console  # noqa: PLC0415 - only where there is a terminal to draw on
-            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn  # noqa: PLC0415
-            from rich.progress import Progress as Bar  # noqa: PLC0415
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as Bar
 
             console = Console(file=self._stream)
-            columns = (BarColumn(24), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.fields[counts]}"))
+            columns = (
+                BarColumn(24),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[counts]}"),
+            )
             self._bar = bar = Bar(*columns, console=console, transient=True)
             self._task = bar.add_task("", total=self._total, counts="")
             bar.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
         if self._bar is not None:
             self._bar.stop()  # type: ignore[attr-defined]
 
@@ -50,4 +57,4 @@ class Progress:
         if self._bar is not None:
             self._bar.update(self._task, completed=self._done, counts=counts)  # type: ignore[attr-defined]
         elif self._done % self._every == 0 or self._done == self._total:
-            print(f"{self._done}/{self._total} trials: {counts}", file=self._stream, flush=True)  # noqa: T201 - progress
+            print(f"{self._done}/{self._total} trials: {counts}", file=self._stream, flush=True)

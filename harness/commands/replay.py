@@ -6,17 +6,23 @@ import asyncio
 import json
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
-from kintsugi.golden_workflows.spec import FileProblem, load_workflows, nearest
+from kintsugi.faults import FAULTS
+from kintsugi.faults.actions import Drift
+from kintsugi.golden_workflows.chains import CHAINS
+from kintsugi.golden_workflows.spec import FileProblem, Workflow, load_workflows, nearest
 from kintsugi.harness.adapters import ADAPTERS
 from kintsugi.harness.history import Event
+from kintsugi.harness.mistakes import PROFILES
 from kintsugi.harness.results import FolderProblem, Results
 from kintsugi.harness.story import tell
 from kintsugi.harness.suite_run import SuiteRun
 from kintsugi.harness.verdicts import judge_trial
+from kintsugi.scenarios.points import END, START
 from kintsugi.scenarios.trial import Trial
 
 __all__ = ["replay_command"]
@@ -28,8 +34,9 @@ def replay_command(source: Path, trial_id: str | None, times: int, stored: bool)
     workflows = load_workflows()
     if trial.workflow not in workflows:
         raise FileProblem(f"no workflow is called {trial.workflow!r}{nearest(trial.workflow, workflows)}")
-    if trial.sut not in ADAPTERS:
-        raise FileProblem(f"no SUT is called {trial.sut!r}{nearest(trial.sut, ADAPTERS)}")
+    problem = next(_problems(trial, workflows[trial.workflow]), "")
+    if problem:
+        raise FileProblem(f"{source}: {problem}")
     if stored:
         events = Results.existing(source).history(trial.id)
         result = judge_trial(workflows[trial.workflow], trial, events, {}, storm_calls)
@@ -56,9 +63,32 @@ def replay_command(source: Path, trial_id: str | None, times: int, stored: bool)
     return 0 if set(seen) <= {"correct", "correct_halt"} else 1
 
 
+def _problems(trial: Trial, workflow: Workflow) -> Iterator[str]:
+    """What keeps a trial that was read from a file from being run, each as one line."""
+    for what, name, known in (
+        ("SUT", trial.sut, ADAPTERS),
+        ("chain", trial.chain, CHAINS),
+        ("variance", trial.variance, PROFILES),
+        *(("fault class", strike.fault, FAULTS) for strike in trial.schedule),
+    ):
+        if name not in known:
+            yield f"no {what} is called {name!r}{nearest(str(name), known)}"
+            return
+    for strike in trial.schedule:
+        forms = [form.name for form in FAULTS[strike.fault].forms]
+        if strike.form not in forms:
+            yield f"{strike.fault} has no form {strike.form!r}{nearest(str(strike.form), forms)}"
+        elif strike.point.step not in {*workflow.steps, START, END}:
+            yield f"{workflow.name} has no step {strike.point.step!r}{nearest(strike.point.step, workflow.steps)}"
+        elif trial.drift not in workflow.drifts and any(
+            isinstance(action, Drift) for action in FAULTS[strike.fault].form(strike.form).actions
+        ):
+            yield f"{workflow.name} has no drift {trial.drift!r}{nearest(str(trial.drift), workflow.drifts)}"
+
+
 def _trial(source: Path, trial_id: str | None) -> tuple[Trial, float, float]:
     if source.is_dir():
-        from kintsugi.harness.commands.run import planned  # noqa: PLC0415 - not needed for a single file
+        from kintsugi.harness.commands.run import planned
 
         results = Results.existing(source)
         if trial_id is None:

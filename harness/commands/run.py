@@ -19,8 +19,6 @@ from kintsugi.golden_workflows.spec import FileProblem, Workflow, load_workflows
 from kintsugi.harness.adapters import ADAPTERS
 from kintsugi.harness.commands.finish import finish, print_table
 from kintsugi.harness.commands.progress import Progress
-from kintsugi.harness.history import Unwritable
-from kintsugi.harness.processes import LauncherGone
 from kintsugi.harness.results import Results
 from kintsugi.harness.suite_run import SuiteRun
 from kintsugi.scenarios.planner import Plan, plan
@@ -31,9 +29,10 @@ __all__ = ["planned", "run_command"]
 JOBS_PER_CORE = 8
 EXIT_HARNESS = 4
 EXIT_INTERRUPTED = 130
+INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 
 
-def run_command(
+def run_command(  # noqa: PLR0913 - the options of the command line, by keyword
     *,
     suite: str,
     sut: Sequence[str],
@@ -62,6 +61,7 @@ def run_command(
         "suts": suts,
         "workflows": sorted(name for name in workflows if narrowed.wants(name)),
         "faults": [share.fault for share in narrowed.faults],
+        "timing": narrowed.timing is not None,
         "planned": len(the_plan.trials),
     }
     results.begin(asked, resume=resume)
@@ -72,13 +72,20 @@ def run_command(
         results.end()
     if code == EXIT_INTERRUPTED:
         done = len(results.trials())
-        click.echo(f"interrupted: {done} of {len(the_plan.trials)} trials are kept; go on with the same command and --resume --out {folder}", err=True)
+        click.echo(
+            f"interrupted: {done} of {len(the_plan.trials)} trials are kept; "
+            f"go on with the same command and --resume --out {folder}",
+            err=True,
+        )
         return code
     summary = finish(results, narrowed, workflows, the_plan, started.isoformat(timespec="seconds"), monotonic() - clock)
     print_table(summary)
     broken = summary["trials"]["harness_error"]
     if broken:
-        click.echo(f"{broken} trials broke the harness; look for harness_error in {folder / 'trials.jsonl'}", err=True)
+        click.echo(
+            f"{broken} trials broke the harness; look for harness_error in {folder / 'trials.jsonl'}",
+            err=True,
+        )
     click.echo(f"scorecard: {folder / 'scorecard.html'}")
     return EXIT_HARNESS if broken else 0
 
@@ -98,8 +105,15 @@ def _run(suite: Suite, workflows: dict[str, Workflow], the_plan: Plan, results: 
     async def until_done_or_interrupted() -> None:
         task = asyncio.ensure_future(work.run(the_plan.trials))
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, task.cancel)
+
+        def interrupt() -> None:
+            # Once: a second Ctrl-C would cut the clearing up short.
+            for number in INTERRUPTS:
+                loop.add_signal_handler(number, lambda: None)
+            task.cancel()
+
+        for number in INTERRUPTS:
+            loop.add_signal_handler(number, interrupt)
         await task
 
     with progress:
@@ -107,34 +121,14 @@ def _run(suite: Suite, workflows: dict[str, Workflow], the_plan: Plan, results: 
             asyncio.run(until_done_or_interrupted())
         except asyncio.CancelledError:
             return EXIT_INTERRUPTED
-        except BaseExceptionGroup as group:
-            _raise_known(group)
-            raise
     return 0
-
-
-def _raise_known(group: BaseExceptionGroup[BaseException]) -> None:
-    """Raise the one error in a group that a user can act on, if there is one."""
-    for error in _leaves(group):
-        if isinstance(error, Unwritable):
-            raise error from None
-        if isinstance(error, LauncherGone):
-            raise FileProblem(str(error)) from None
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterable[BaseException]:
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error
 
 
 def narrow(
     suite: Suite, sut: Sequence[str], chain: Sequence[str], workflow: Sequence[str], fault: Sequence[str]
 ) -> tuple[Suite, dict[str, Workflow], list[str]]:
     """The suite with only what was asked for, the workflows, and its ``sut+chain``. Raises FileProblem."""
-    from fnmatch import fnmatch  # noqa: PLC0415 - kept beside its one use
+    from fnmatch import fnmatch
 
     workflows = load_workflows()
     _known("SUT", sut, ADAPTERS)
@@ -143,7 +137,9 @@ def narrow(
     for pattern in workflow:
         if not any(fnmatch(name, pattern) for name in workflows):
             raise FileProblem(f"no workflow is called {pattern!r}{nearest(pattern, workflows)}")
-    suts = [key for key in suite.suts if (not sut or key.split("+")[0] in sut) and (not chain or key.split("+")[1] in chain)]
+    suts = [
+        key for key in suite.suts if (not sut or key.split("+")[0] in sut) and (not chain or key.split("+")[1] in chain)
+    ]
     for key in suts:
         _known("SUT", [key.split("+")[0]], ADAPTERS)
     changes: dict[str, object] = {}
@@ -169,6 +165,7 @@ def planned(results: Results) -> tuple[Suite, dict[str, Workflow], Plan]:
     changes = {
         "workflows": asked["workflows"],
         "faults": [share for share in suite.faults if share.fault in asked["faults"]],
+        "timing": suite.timing if asked["timing"] else None,
     }
     narrowed = suite.model_copy(update=changes)
     return narrowed, workflows, plan(narrowed, workflows, asked["seed"], asked["suts"])

@@ -54,7 +54,9 @@ def plan_command(suite: str, seed: int, claim: float | None, trials: bool) -> No
             click.echo(trial.id)
         return
     counts = Counter((trial.fault or trial.kind if trial.kind != "timing" else "timing") for trial in planned.trials)
-    click.echo(f"suite {chosen.name} {chosen.version}, seed {seed}: {len(planned.trials)} trials on {', '.join(chosen.suts)}")
+    click.echo(
+        f"suite {chosen.name} {chosen.version}, seed {seed}: {len(planned.trials)} trials on {', '.join(chosen.suts)}"
+    )
     for name, count in counts.items():
         click.echo(f"  {name:<20} {count}")
     for key, workflow, fault in planned.not_applicable:
@@ -75,14 +77,13 @@ def workflow_check_command(files: Sequence[Path]) -> None:
 
 
 def _claim(rate: float) -> None:
-    from kintsugi.golden_workflows.spec import FileProblem  # noqa: PLC0415
-    from kintsugi.harness.intervals import trials_needed  # noqa: PLC0415 - loads scipy
+    from kintsugi.harness.intervals import trials_needed
 
     if not 0 < rate < 1:
         raise FileProblem(f"--claim takes a rate between 0 and 1, for example 0.99; found {rate:g}")
     for failures in (0, 1, 2):
         one, two = (trials_needed(rate, sided=sided, failures=failures) for sided in (1, 2))
         click.echo(
-            f"to claim at least {rate:.2%} with 95% confidence and {failures} failures: {one} trials (one-sided bound), "
-            f"{two} (lower end of the two-sided interval); for each class"
+            f"to claim at least {rate:.2%} with 95% confidence and {failures} failures: "
+            f"{one} trials (one-sided bound), {two} (lower end of the two-sided interval); for each class"
         )

@@ -16,7 +16,15 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kintsugi.runtime.protocol import Decision, ModelRequest, PolicyStop, Question, ToolCall, ToolReply, WorkflowFailed
+from kintsugi.runtime.protocol import (
+    Decision,
+    ModelRequest,
+    PolicyStop,
+    Question,
+    ToolCall,
+    ToolReply,
+    WorkflowFailed,
+)
 from kintsugi.runtime.rules import Budget, Rejected, accept_reply, backoff_seconds, repair_messages
 from kintsugi.runtime.services import Endpoints, Services, Unanswered
 
@@ -130,28 +138,37 @@ def submit(state_dir: str, run_id: str, payload: Mapping[str, Any]) -> None:
     partial.replace(path)
 
 
-def decide(state_dir: str, run_id: str, request_id: str, decision: Mapping[str, Any]) -> None:
+def decide(*_: Any) -> None:
     """Not how a script hears of decisions; it polls for them."""
     raise NotImplementedError("the naive script polls for decisions")
 
 
-def status(state_dir: str, run_id: str) -> Mapping[str, Any]:
+def status(*_: str) -> Mapping[str, Any]:
     """A script keeps no record of its runs."""
     return {"state": "unknown"}
 
 
 async def work(environment: Mapping[str, str], chains: Chains) -> None:
-    """Do every run in the inbox, all at once, from the top; return when all have ended."""
+    """Do every run in the inbox, all at once, from the top; return when all have ended.
+
+    They share a process but no fate: where one raises, the others still come to their end.
+    """
     endpoints = Endpoints.from_environment(environment)
     time_scale = float(environment.get("KINTSUGI_TIME_SCALE", "1"))
-    inbox = Path(environment["KINTSUGI_STATE_DIR"], "inbox")
-    async with asyncio.TaskGroup() as tasks:
-        for path in sorted(inbox.glob("*.json")):
-            payload = json.loads(path.read_text(encoding="utf-8"))
-            tasks.create_task(_one(path.stem, payload, chains, endpoints, time_scale))
+    runs = [_one(*run, chains, endpoints, time_scale) for run in _inbox(environment["KINTSUGI_STATE_DIR"])]
+    for outcome in await asyncio.gather(*runs, return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome
 
 
-async def _one(run_id: str, payload: Mapping[str, Any], chains: Chains, endpoints: Endpoints, time_scale: float) -> None:
+def _inbox(state_dir: str) -> list[tuple[str, Mapping[str, Any]]]:
+    paths = sorted(Path(state_dir, "inbox").glob("*.json"))
+    return [(path.stem, json.loads(path.read_text(encoding="utf-8"))) for path in paths]
+
+
+async def _one(
+    run_id: str, payload: Mapping[str, Any], chains: Chains, endpoints: Endpoints, time_scale: float
+) -> None:
     plan = payload["plan"]
     policy = plan["policy"]
     services = Services(

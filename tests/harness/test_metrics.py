@@ -18,7 +18,7 @@ OPAQUE = Human(halts=(Halt("in_doubt", "tell", justified=True, why="opaque"),))
 NEEDLESS = Human(halts=(Halt("verify", "pay", justified=False, why="had a key"),))
 
 
-def cell_of(results: list[TrialResult], name: str = "finance", **known: Any) -> dict[str, Any]:  # noqa: ANN401 - as measure takes them
+def cell_of(results: list[TrialResult], name: str = "finance", **known: Any) -> dict[str, Any]:
     """The cell of the only SUT that is in some results."""
     (block,) = measure(results, **known)["suts"].values()
     cell: dict[str, Any] = block["classes"][name]

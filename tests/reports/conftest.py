@@ -1,19 +1,21 @@
-"""Made-up results: trials as a runner would store them, and the summary that the harness measures from them."""
+"""Made-up results: trials as a runner would store them, and the summary that the harness measures."""
 
 from __future__ import annotations
 
 import json
 import random
-from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from kintsugi.harness.metrics import measure
 from kintsugi.harness.records import Count, Halt, Human, Measures, Repeats, Storm, Times, TrialResult, Usage
 from kintsugi.reports.scorecard import render
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
 
 BREAKS = {"minimal+optimized": 0.0, "minimal+naive": 0.02, "naive+optimized": 0.35, "naive+naive": 0.5}
 """Each SUT × chain, with how often it breaks under a fault."""
@@ -67,7 +69,7 @@ class Run:
         return folder
 
 
-def make_trial(**changes: Any) -> TrialResult:  # noqa: ANN401 - any field
+def make_trial(**changes: Any) -> TrialResult:
     """A trial that ended well; `changes` says what was different."""
     once = Count(1, 1)
     measures = Measures(

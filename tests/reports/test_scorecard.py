@@ -2,18 +2,20 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from kintsugi.harness.records import TrialResult
 from kintsugi.reports import charts
 from kintsugi.reports.scorecard import render
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from tests.reports.conftest import Run
+
+    from kintsugi.harness.records import TrialResult
 
 HOSTILE = "<script>alert('x')</script>\"><img src=http://evil.example/p.png>&amp;"
 SECTIONS = ("answers", "metrics", "matrix", "time", "cost", "broke", "apart", "method")
@@ -86,9 +88,7 @@ def test_nothing_is_loaded_from_anywhere(page: str) -> None:
 
 def test_the_same_run_gives_the_same_bytes_in_any_order_of_trials(run: Run, page: str) -> None:
     backwards = list(reversed(run.results))
-    assert (
-        render(run.summary, backwards, run.environment, run.fault_texts, "results/standard-7") == page
-    )
+    assert render(run.summary, backwards, run.environment, run.fault_texts, "results/standard-7") == page
 
 
 def test_text_from_outside_is_shown_and_never_obeyed(
@@ -147,7 +147,7 @@ def test_every_non_passing_trial_is_counted_once_and_can_be_replayed(run: Run, p
     broken = [r for r in run.results if r.verdict in {"corrupted", "lost", "failed", "needless_halt"}]
     stormed = [r for r in run.results if r.verdict in {"correct", "correct_halt"} and r.storm]
     stormed = [r for r in stormed if r.storm and not r.storm.within_bounds]
-    section = page.split('<section id="broke">')[1].split("</section>")[0]
+    section = page.split('<section id="broke">')[1].split("</section>", maxsplit=1)[0]
     counts = [int(found) for found in re.findall(r'<p class="count">(\d+)<', section)]
     assert sum(counts) == len(broken) + len(stormed)
     assert section.count("kintsugi replay results/standard-7 --trial &#39;") == len(counts)
@@ -177,7 +177,7 @@ def test_a_summary_with_a_hole_in_any_place_is_still_shown(
     small_run: Run, monkeypatch: pytest.MonkeyPatch, instead: object
 ) -> None:
     draw_nothing(monkeypatch)
-    shapes = {}
+    shapes: dict[tuple[Any, ...], tuple[Any, ...]] = {}
     for path in paths(small_run.summary):
         shapes.setdefault((len(path), path[-2:]), path)
     for path in shapes.values():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -8,12 +9,15 @@ from kintsugi.harness.gate import judge
 from kintsugi.harness.thresholds import load_thresholds
 from kintsugi.reports.targets import COST_SAVING, TARGETS, mark, mark_saving
 
+if TYPE_CHECKING:
+    from tests.reports.conftest import Run
+
 RECOVERY = "fault_recovery_rate"
 UNSAFE = "unsafe_action_rate"
 REPAIR = "unplanned_repair_rate"
 
 
-def held(metric: str, k: int, n: int, ends: tuple[float, float] | None = (0.0, 1.0), **more: Any) -> str:  # noqa: ANN401 - any part of a cell
+def held(metric: str, k: int, n: int, ends: tuple[float, float] | None = (0.0, 1.0), **more: Any) -> str:
     ci = None if ends is None else list(ends)
     cell = {metric: {"k": k, "n": n, "rate": k / n, "ci95": ci, "basis": "sampled"}, **more}
     said = mark(TARGETS[metric], cell, metric)
@@ -68,11 +72,12 @@ def test_the_targets_are_those_of_the_gate() -> None:
 
 
 @pytest.mark.parametrize("sut", ["minimal+optimized", "minimal+naive", "naive+naive"])
-def test_marks_agree_with_the_gate(run: Any, sut: str) -> None:  # noqa: ANN401 - a Run
-    words = {"pass": "met", "fail": "missed", "inconclusive": ("inconclusive", "not measured")}
-    thresholds = load_thresholds()
+def test_marks_agree_with_the_gate(run: Run, sut: str) -> None:
+    words = {"pass": {"met"}, "fail": {"missed"}, "inconclusive": {"inconclusive", "not measured"}}
+    defaults = load_thresholds()
+    lines = tuple(line.model_copy(update={"sut": sut}) for line in defaults.lines if line.metric in TARGETS)
     block = run.summary["suts"][sut]
-    for line in judge(run.summary, thresholds).lines:
-        if line.sut == sut and line.metric in TARGETS:
+    for line in judge(run.summary, replace(defaults, lines=lines)).lines:
+        if line.metric in TARGETS:
             said = mark(TARGETS[line.metric], block["classes"][line.workflow_class], line.metric)
             assert said.word in words[line.verdict], line

@@ -7,8 +7,8 @@ import json
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,19 +44,26 @@ TOOLS = {
 }
 
 
-def make_plan(**policy: Any) -> dict[str, Any]:
+def make_plan(**policy: object) -> dict[str, Any]:
     quick = {"backoff_base_seconds": 0.001, "backoff_cap_seconds": 0.002}
     return {"tools": TOOLS, "model": "test", "steps": [], "policy": {**quick, **policy}}
 
 
+Plan = Mapping[str, Any]
+MakePlan = Callable[..., dict[str, Any]]
+NewWorld = Callable[[str], AbstractAsyncContextManager["World"]]
+Working = Callable[..., AbstractAsyncContextManager[None]]
+RunChain = Callable[..., Awaitable[tuple[str, str]]]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
 
 
 @dataclass
 class World:
-    """What the runtime acts on. `before` and `after` may answer in a tool's place, before or after its effect.
+    """What the runtime acts on, and what a test may put in its place.
 
-    `find`, `question` and `end` may answer look-ups, questions and end reports, `model` gives the model's content or whole answer, `person` a decision or none yet.
+    `before` and `after` may answer a tool call before or after its effect; `find`, `question` and `end` a
+    look-up, a question and an end report. `model` gives the model's content or whole answer, `person` a
+    decision or none.
     """
 
     state_dir: str
@@ -102,12 +109,18 @@ class World:
     async def until_ended(self, runs: int = 1, seconds: float = 20.0) -> None:
         await self.until(lambda: len({end[0] for end in self.ends}) >= runs, seconds)
 
+    async def until_stored(self, ready: Callable[[], bool]) -> None:
+        """Wait until the store holds what makes `ready` true."""
+        async with asyncio.timeout(20):
+            while not ready():  # noqa: ASYNC110 - the store tells nobody of its changes
+                await asyncio.sleep(0.005)
+
     async def until_recorded(self, run_id: str, kind: str, count: int = 1) -> None:
-        """Wait until the journal holds so many events of a kind. The store tells nobody, so it is looked at."""
+        """Wait until a run's journal holds so many events of a kind."""
         with closing(connect(self.state_dir)) as connection:
-            async with asyncio.timeout(20):
-                while [event.kind for event in read_events(connection, run_id)].count(kind) < count:
-                    await asyncio.sleep(0.005)
+            await self.until_stored(
+                lambda: [event.kind for event in read_events(connection, run_id)].count(kind) >= count
+            )
 
     # --- the servers --------------------------------------------------------------------------------------
 
@@ -123,7 +136,7 @@ class World:
             return answer
         return web.json_response({"result": effect})
 
-    def _effect(self, name: str, headers: Any, arguments: dict[str, Any]) -> dict[str, Any]:
+    def _effect(self, name: str, headers: Mapping[str, str], arguments: dict[str, Any]) -> dict[str, Any]:
         if TOOLS[name]["effect"] == "read":
             return {"value": len(self.calls)}
         key = headers.get("Idempotency-Key")
@@ -238,7 +251,7 @@ class Workers:
         self._said: list[str] = []
         self._spoke = asyncio.Event()
 
-    async def start(self, environment: dict[str, str], **order: Any) -> int:
+    async def start(self, environment: dict[str, str], **order: object) -> int:
         """Fork a worker; its pid. See launcher.py for the order."""
         assert self._process.stdin is not None
         async with self._one_at_a_time:
@@ -304,7 +317,9 @@ async def workers() -> AsyncIterator[Workers]:
     listening = asyncio.gather(workers.listen(), workers.listen_to_errors())
     yield workers
     for pid in workers.left():
-        os.kill(pid, signal.SIGKILL)
+        # It may have died by itself, with the news still under way.
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
         await workers.exit(pid)
     process.stdin.close()  # type: ignore[union-attr]
     await process.wait()
@@ -312,13 +327,13 @@ async def workers() -> AsyncIterator[Workers]:
 
 
 @pytest.fixture
-def plan() -> Callable[..., dict[str, Any]]:
+def plan() -> MakePlan:
     """A plan without steps, over the world's tools, with quick back-off; keywords are its policy."""
     return make_plan
 
 
 @pytest.fixture
-def new_world(tmp_path: Path) -> Callable[[str], AbstractAsyncContextManager[World]]:
+def new_world(tmp_path: Path) -> NewWorld:
     """Worlds of their own, by name."""
     return lambda name: open_world(tmp_path / name)
 
@@ -340,13 +355,13 @@ async def work_here(world: World, chain: Chain, worker_id: str = "w1", **more: s
 
 
 @pytest.fixture
-def working(world: World) -> Callable[..., AbstractAsyncContextManager[None]]:
-    """A worker in this process, carrying runs of the chain it is given; what leaves it has crashed politely."""
+def working(world: World) -> Working:
+    """A worker in this process, carrying runs of the chain it is given until the block is left."""
     return lambda chain, worker_id="w1", **more: work_here(world, chain, worker_id, **more)
 
 
 @pytest.fixture
-def run_chain(world: World) -> Callable[..., Awaitable[tuple[str, str]]]:
+def run_chain(world: World) -> RunChain:
     """Run a chain from submission to its end report, in this process; status and detail."""
 
     async def run(chain: Chain, plan: dict[str, Any] | None = None, run_id: str = "run") -> tuple[str, str]:

@@ -1,8 +1,9 @@
 """Forks workers that die by a real SIGKILL at a chosen journal write; a program, driven by lines of JSON.
 
-Each line on stdin, ``{"environment", "die_at", "die_when"}``, forks one worker. Its pid is printed, and when it
-is reaped ``[pid, signal or exit status]``. The `die_at`-th commit of the worker that carries anything but a
-heartbeat is struck: ``before`` it, ``during`` it (written, not committed) or ``after`` it (not yet acknowledged).
+Each line on stdin, ``{"environment", "die_at", "die_when"}``, forks one worker. Its pid is told on stdout,
+and when it is reaped ``[pid, signal or exit status]``. The `die_at`-th commit of the worker that carries
+anything but a heartbeat is struck: ``before`` it, ``during`` it (written, not committed) or ``after`` it (not
+yet acknowledged). With ``file_bytes_max`` no file can grow beyond that.
 """
 
 from __future__ import annotations
@@ -12,18 +13,21 @@ import json
 import os
 import resource
 import signal
-import sqlite3
 import sys
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kintsugi.runtime import worker
 from kintsugi.runtime.journal import Journal
 from kintsugi.runtime.minimal import work
 from kintsugi.runtime.protocol import DurableContext, ModelRequest, Question, ToolCall
 
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Mapping
 
-async def everything(ctx: DurableContext, plan: Any) -> str:
+
+async def everything(ctx: DurableContext, _plan: Mapping[str, Any]) -> str:
     """Every kind of durable call once; the end tells all that was seen, so that two ends can be compared."""
     seen: list[Any] = []
     request = ModelRequest("think", [{"role": "user", "content": "?"}], schema={"type": "object"})
@@ -45,13 +49,13 @@ async def everything(ctx: DurableContext, plan: Any) -> str:
     return json.dumps(seen)
 
 
-async def several(ctx: DurableContext, plan: Any) -> str:
+async def several(ctx: DurableContext, _plan: Mapping[str, Any]) -> str:
     """Branches side by side."""
     calls = [ctx.tool(name, ToolCall(name, {}), step=name) for name in ("keyed", "lookup", "read")]
     return str([reply.ok for reply in await asyncio.gather(*calls)])
 
 
-async def poison(ctx: DurableContext, plan: Any) -> str:
+async def poison(_ctx: DurableContext, _plan: Mapping[str, Any]) -> str:
     """Kills its worker as soon as it is carried."""
     os.kill(os.getpid(), signal.SIGKILL)
     return "survived"
@@ -90,7 +94,7 @@ def die(_connection: sqlite3.Connection | None = None) -> None:
 
 def child(order: dict[str, Any]) -> None:
     if "die_at" in order:
-        worker.Journal = dying(order["die_at"], order["die_when"])  # type: ignore[misc]
+        setattr(worker, "Journal", dying(order["die_at"], order["die_when"]))  # noqa: B010 - of one child
     if "file_bytes_max" in order:
         limits = (order["file_bytes_max"], resource.RLIM_INFINITY)
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

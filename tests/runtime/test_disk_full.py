@@ -1,21 +1,31 @@
 """A disk that fills up under a living worker, and is freed again."""
 
+from __future__ import annotations
+
 import asyncio
 import resource
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
-from aiohttp import web
 
 from kintsugi.runtime import minimal
+
+if TYPE_CHECKING:
+    from aiohttp import web
+    from tests.runtime.conftest import MakePlan, Workers, World
+
 
 pytestmark = pytest.mark.process
 
 
+def largest_file(folder: Path) -> int:
+    return max(path.stat().st_size for path in folder.glob("journal.db*"))
+
+
 @pytest.mark.parametrize("name", ["keyed", "opaque"])
 async def test_what_was_heard_while_the_disk_was_full_is_recorded_later(
-    world: Any, workers: Any, plan: Any, name: str
+    world: World, workers: Workers, plan: MakePlan, name: str
 ) -> None:
     """The effect has happened, its result can't be written: the worker keeps it until it can."""
     world.person = world.truthful
@@ -31,7 +41,7 @@ async def test_what_was_heard_while_the_disk_was_full_is_recorded_later(
     worker = await workers.start(world.environment())
     await held.wait()
     # A limit on the size of files stands for the disk's, and needs no privilege.
-    full = max(path.stat().st_size for path in Path(world.state_dir).glob("journal.db*"))
+    full = largest_file(Path(world.state_dir))
     resource.prlimit(worker, resource.RLIMIT_FSIZE, (full, resource.RLIM_INFINITY))
     let_go.set()
     await workers.until_said("run run: the journal can't be written")
@@ -45,7 +55,7 @@ async def test_what_was_heard_while_the_disk_was_full_is_recorded_later(
 
 
 async def test_a_worker_waits_for_a_disk_that_is_full_when_it_starts(
-    world: Any, workers: Any, plan: Any
+    world: World, workers: Workers, plan: MakePlan
 ) -> None:
     world.person = world.truthful
     minimal.submit(world.state_dir, "run", {"chain": "everything", "plan": plan()})

@@ -56,7 +56,7 @@ async def test_many_appends_share_few_commits(tmp_path: Path) -> None:
     commits = 0
 
     class Counting(Journal):
-        def _commit(self, operations: Any) -> Any:
+        def _commit(self, operations: list[Any]) -> list[Any]:
             nonlocal commits
             commits += bool(operations)
             return super()._commit(operations)
@@ -131,10 +131,14 @@ async def test_a_full_disk_is_told_and_nothing_is_lost(journal: Journal, tmp_pat
     pages = journal._writing.execute("PRAGMA page_count").fetchone()[0]
     # SQLite's own limit stands for the disk's: the error is the same.
     journal._writing.execute(f"PRAGMA max_page_count = {pages + 4}")
-    with pytest.raises(JournalUnavailable, match="free some space"):
+
+    async def fill_up() -> None:
         for number in range(100):
             await journal.append(mine, [Event(str(number), "x", {"text": "x" * 1000})])
             acknowledged.append(str(number))
+
+    with pytest.raises(JournalUnavailable, match="free some space"):
+        await fill_up()
     assert acknowledged
     assert kinds(tmp_path) == ["claimed", *acknowledged]
     journal._writing.execute("PRAGMA max_page_count = 100000")

@@ -1,23 +1,26 @@
 """The core, killed for real at every journal write, and taken up by a second process."""
 
+from __future__ import annotations
+
 import asyncio
 import json
 import signal
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, closing
-from typing import Any
+from contextlib import closing
+from typing import TYPE_CHECKING
 
 import pytest
 
 from kintsugi.runtime.client import status, submit
 from kintsugi.runtime.store import Event, connect, read_events
 
+if TYPE_CHECKING:
+    from tests.runtime.conftest import MakePlan, NewWorld, Workers, World
+
+
 pytestmark = pytest.mark.process
 
-NewWorld = Callable[[str], AbstractAsyncContextManager[Any]]
 
-
-def events(world: Any, run_id: str = "run") -> list[Event]:
+def events(world: World, run_id: str = "run") -> list[Event]:
     with closing(connect(world.state_dir)) as connection:
         return read_events(connection, run_id)
 
@@ -27,15 +30,15 @@ def opaque_is_in_doubt(journal: list[Event]) -> bool:
     return "intent" in kinds and "result" not in kinds
 
 
-async def test_killed_at_every_write(new_world: NewWorld, workers: Any, plan: Callable[..., Any]) -> None:
+async def test_killed_at_every_write(new_world: NewWorld, workers: Workers, plan: MakePlan) -> None:
     payload = {"chain": "everything", "plan": plan()}
     async with new_world("clean") as world:
         world.person = world.truthful
         submit(world.state_dir, "run", payload)
         await workers.kill_after(await workers.start(world.environment()), world.until_ended())
         expected_end = world.ends[0]
-        # One commit for the worker itself; each line of the journal, the claim included, is one more. The last
-        # line is written after the end was reported, so it may not have been reached.
+        # One commit for the worker itself; each line of the journal, the claim included, is one more. The
+        # last line is written after the end was reported, so it may not have been reached.
         writes = 1 + len([event for event in events(world) if event.kind != "ended"]) + 1
     assert expected_end[1] == "completed"
     assert writes > 15
@@ -72,9 +75,7 @@ async def test_killed_at_every_write(new_world: NewWorld, workers: Any, plan: Ca
     assert sum(halted) == 3
 
 
-async def test_killed_again_during_recovery(
-    new_world: NewWorld, workers: Any, plan: Callable[..., Any]
-) -> None:
+async def test_killed_again_during_recovery(new_world: NewWorld, workers: Workers, plan: MakePlan) -> None:
     """Five deaths in a row, each as soon as the run has got a little further."""
     async with new_world("again") as world:
         world.person = world.truthful
@@ -87,8 +88,8 @@ async def test_killed_again_during_recovery(
         assert {end[1] for end in world.ends} == {"completed"}
 
 
-async def test_another_worker_takes_over_at_once(world: Any, workers: Any, plan: Callable[..., Any]) -> None:
-    """A worker that dies while it waits for a person is found dead by its lock, long before its lease ends."""
+async def test_another_worker_takes_over_at_once(world: World, workers: Workers, plan: MakePlan) -> None:
+    """A worker that dies while it waits for a person is found dead by its lock, before its lease ends."""
     submit(world.state_dir, "run", {"chain": "everything", "plan": plan()})
     first = await workers.start(world.environment("node-a"))
     await world.until(lambda: bool(world.questions))
@@ -105,7 +106,7 @@ async def test_another_worker_takes_over_at_once(world: Any, workers: Any, plan:
 
 
 async def test_a_run_that_kills_its_worker_does_not_stop_the_others(
-    world: Any, workers: Any, plan: Callable[..., Any]
+    world: World, workers: Workers, plan: MakePlan
 ) -> None:
     world.person = world.truthful
     submit(world.state_dir, "poison", {"chain": "poison", "plan": plan()})
@@ -125,7 +126,7 @@ async def test_a_run_that_kills_its_worker_does_not_stop_the_others(
 
 
 async def test_side_by_side_branches_survive_a_kill(
-    new_world: NewWorld, workers: Any, plan: Callable[..., Any]
+    new_world: NewWorld, workers: Workers, plan: MakePlan
 ) -> None:
     for die_at in range(3, 8):
         async with new_world(str(die_at)) as world:

@@ -43,8 +43,11 @@ ASKED = ("asked", "pay#1", {"request_id": "q1", "question": QUESTION})
 
 
 def told(
-    *lines: Any, signals: list[Signal] | None = None, owner: str | None = "w.1", now: float = 1010.0
-) -> Any:
+    *lines: tuple[str, str, dict[str, Any]],
+    signals: list[Signal] | None = None,
+    owner: str | None = "w.1",
+    now: float = 1010.0,
+) -> dict[str, Any]:
     return view(run(owner=owner), journal(*lines), signals or [], {"w.1"}, now)
 
 
@@ -116,6 +119,9 @@ def test_ended() -> None:
     assert (again["state"], again["claims"]) == ("running", 2)
 
 
+CLAIMED_ONCE = "claimed 1 times, 10.0 s"
+
+
 def test_what_a_person_reads() -> None:
     text = describe(told(CLAIMED, THOUGHT, INTENT, FAILED, ASKED))
     assert text.splitlines() == [
@@ -126,7 +132,7 @@ def test_what_a_person_reads() -> None:
         "  asked    in_doubt q1: pay may or may not have happened",
         "  tried    pay#1: send unknown, no answer within 2 s",
         "  in doubt pay#1: it may have had its effect",
-        "  cost     1 model calls, 1 tool calls, 5 prompt tokens, 2 completion tokens; claimed 1 times, 10.0 s",
+        "  cost     1 model calls, 1 tool calls, 5 prompt tokens, 2 completion tokens; " + CLAIMED_ONCE,
         "  next     answer in_doubt request q1: happened (with its result), not_happened or stop",
         "  you may  decide, pause, cancel",
     ]

@@ -1,6 +1,6 @@
 """The decision tables of recovery."""
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -39,7 +39,7 @@ REPLY = ToolReply(ok=True)
         ("write", "none", True, "halt"),
     ],
 )
-def test_first_move(effect: str, idempotency: str, in_doubt: bool, move: str) -> None:
+def test_first_move(effect: str, idempotency: str, *, in_doubt: bool, move: str) -> None:
     assert first_move({"effect": effect, "idempotency": idempotency}, in_doubt=in_doubt) == move
 
 
@@ -54,7 +54,9 @@ def test_first_move(effect: str, idempotency: str, in_doubt: bool, move: str) ->
         ("unknown", True, 2, "spent"),
     ],
 )
-def test_after_attempt(kind: Any, retryable: bool, failures: int, follows: str) -> None:
+def test_after_attempt(
+    kind: Literal["done", "refused", "unknown"], *, retryable: bool, failures: int, follows: str
+) -> None:
     assert after_attempt(Outcome(kind, REPLY, retryable), Budget(attempts=2), failures) == follows
 
 
@@ -96,7 +98,7 @@ def test_keys_differ_by_run_and_by_name() -> None:
         ({"parameter": "amount", "above": 100}, {}, True),
     ],
 )
-def test_approval_needed(rule: Any, arguments: dict[str, Any], needed: bool) -> None:
+def test_approval_needed(rule: object, arguments: dict[str, Any], *, needed: bool) -> None:
     assert approval_needed({"approval": rule}, arguments) is needed
 
 
@@ -118,7 +120,7 @@ PAY = {
         (PAY, ToolCall("pay", {"amount": 1}, approval="t"), ""),
     ],
 )
-def test_refusal(spec: Any, call: ToolCall, word: str) -> None:
+def test_refusal(spec: dict[str, Any] | None, call: ToolCall, word: str) -> None:
     told = refusal(spec, call, now=1000.0)
     assert word in told
     assert bool(told) == bool(word)
@@ -152,7 +154,7 @@ ASK = ModelRequest("s", [{"role": "user", "content": "?"}], schema={"type": "obj
         ({"message": {"content": '{"a": 1} {"a": 2}'}, "finish_reason": "stop"}, "not valid JSON"),
     ],
 )
-def test_a_reply_that_must_not_enter_state(choice: Any, word: str) -> None:
+def test_a_reply_that_must_not_enter_state(choice: dict[str, Any], word: str) -> None:
     with pytest.raises(Rejected, match=word):
         accept_reply(ASK, choice)
 
@@ -175,6 +177,7 @@ def test_a_repair_keeps_the_question_and_tells_the_problem() -> None:
 def test_a_decision_is_read_from_json() -> None:
     decision = Decision.from_json({"decision_id": "d", "decision": "approve", "token": "t", "later": 1})
     assert decision == Decision("d", "approve", token="t")
+    bad: object
     for bad in (None, [], {}, {"decision_id": "d"}, {"decision_id": 1, "decision": "approve"}):
         with pytest.raises(ValueError, match="a decision is an object"):
             Decision.from_json(bad)

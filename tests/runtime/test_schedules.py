@@ -148,7 +148,9 @@ class Incarnation(Services):
                 return ToolReply(ok=True, result={"id": effect["id"]})
         return None
 
-    async def model(self, run_id: str, request: ModelRequest, messages: Any, model: str) -> dict[str, Any]:
+    async def model(
+        self, run_id: str, request: ModelRequest, messages: list[Any], model: str
+    ) -> dict[str, Any]:
         await self._alive()
         self.world.sent.append("model")
         drawn = self.world.draw()
@@ -186,7 +188,7 @@ class Incarnation(Services):
         return {"decision": "not_happened"}
 
 
-async def do(ctx: MinimalContext, name: str, step: Step) -> Any:
+async def do(ctx: MinimalContext, name: str, step: Step) -> object:
     kind, argument = step
     match kind:
         case "model":
@@ -286,7 +288,7 @@ def test_any_prefix_of_the_journal_can_be_taken_up(groups: list[list[Step]], tap
     failures=st.lists(st.sampled_from([6, 6, 7, 7, 10, 14]), max_size=40),
 )
 def test_attempts_stay_within_what_was_granted(step: str, failures: list[int]) -> None:
-    """Each grant (the first, and each of a person's) is for two attempts; a crash may add one that it cut off."""
+    """Each grant, the first and each of a person's, is for two attempts; a crash may add one."""
     world = World(failures)
     lives = 0
 

@@ -86,7 +86,7 @@ async def test_a_call_carries_all_that_it_should(echo: Echo, services: Services)
     ],
 )
 async def test_what_a_status_says_of_the_effect(
-    echo: Echo, services: Services, status: int, kind: str, retryable: bool
+    echo: Echo, services: Services, status: int, kind: str, *, retryable: bool
 ) -> None:
     echo.answer = web.json_response({"error": {"message": "why"}}, status=status, headers={"Location": "/x"})
     outcome = await services.tool("run", CALL, key=None, reference=None)
@@ -103,8 +103,9 @@ async def test_an_errors_body_may_be_anything(echo: Echo, services: Services, bo
     assert outcome.reply.error in {"status 503", "flat"}
 
 
-async def test_a_refused_connection_had_no_effect(services: Services) -> None:
-    endpoints = Endpoints(*["http://127.0.0.1:9"] * 3, "t")
+async def test_a_refused_connection_had_no_effect() -> None:
+    nobody = "http://127.0.0.1:9"
+    endpoints = Endpoints(nobody, nobody, nobody, "t")
     nowhere = Services(endpoints, tool_timeout_seconds=1.0, model_timeout_seconds=1.0)
     outcome = await nowhere.tool("run", CALL, key=None, reference=None)
     assert (outcome.kind, outcome.retryable) == ("refused", True)
@@ -160,6 +161,7 @@ async def test_asking_the_model(echo: Echo, services: Services) -> None:
     assert path == "/model/chat/completions"
     schema = {"name": "think", "schema": {"type": "object"}, "strict": True}
     assert body["response_format"] == {"type": "json_schema", "json_schema": schema}
+    answer: object
     for answer in ({}, {"choices": []}, {"choices": {}}, {"choices": ["x"]}, []):
         echo.answer = web.json_response(answer)
         with pytest.raises(Unanswered, match="no choice"):

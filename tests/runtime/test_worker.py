@@ -1,13 +1,15 @@
 """How runs begin, go on and end, and how an operator steers them."""
 
+from __future__ import annotations
+
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from aiohttp import web
 
-from kintsugi.runtime import minimal
+from kintsugi.runtime import minimal, worker
+from kintsugi.runtime.carried import Carried
 from kintsugi.runtime.protocol import (
     DurableContext,
     ModelRequest,
@@ -17,11 +19,16 @@ from kintsugi.runtime.protocol import (
     WorkflowFailed,
 )
 
-RunChain = Callable[..., Awaitable[tuple[str, str]]]
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.runtime.conftest import Handler, MakePlan, Plan, RunChain, Working, World
+
+    from kintsugi.runtime.worker import Chain
 
 
-def ending(how: BaseException | str) -> Any:
-    async def chain(ctx: DurableContext, plan: Any) -> str:
+def ending(how: BaseException | str) -> Chain:
+    async def chain(_ctx: DurableContext, _plan: Plan) -> str:
         if isinstance(how, BaseException):
             raise how
         return how
@@ -39,14 +46,16 @@ def ending(how: BaseException | str) -> Any:
         (asyncio.CancelledError(), ("failed", "CancelledError in the chain")),
     ],
 )
-async def test_how_a_run_ends(world: Any, run_chain: RunChain, how: Any, end: tuple[str, str]) -> None:
+async def test_how_a_run_ends(
+    world: World, run_chain: RunChain, how: BaseException | str, end: tuple[str, str]
+) -> None:
     assert await run_chain(ending(how)) == end
     shown = minimal.status(world.state_dir, "run")
     assert (shown["state"], shown["detail"]) == end
 
 
 async def test_a_plan_or_chain_that_cannot_be_used_fails_its_run_only(
-    world: Any, working: Any, plan: Any
+    world: World, working: Working, plan: MakePlan
 ) -> None:
     minimal.submit(world.state_dir, "a", {"chain": "nowhere", "plan": plan()})
     minimal.submit(world.state_dir, "b", {"chain": "chain", "plan": plan(attempts=0)})
@@ -61,7 +70,7 @@ async def test_a_plan_or_chain_that_cannot_be_used_fails_its_run_only(
     assert ends["d"] == ("completed", "done")
 
 
-async def test_the_end_is_reported_until_it_is_heard(world: Any, run_chain: RunChain) -> None:
+async def test_the_end_is_reported_until_it_is_heard(world: World, run_chain: RunChain) -> None:
     deaf = [502, 503]
     original = world.on_end
 
@@ -76,11 +85,11 @@ async def test_the_end_is_reported_until_it_is_heard(world: Any, run_chain: RunC
     assert len(world.ends) == 1
 
 
-async def test_a_changed_chain_is_noticed_at_replay(world: Any, working: Any, plan: Any) -> None:
+async def test_a_changed_chain_is_noticed_at_replay(world: World, working: Working, plan: MakePlan) -> None:
     minimal.submit(world.state_dir, "run", {"chain": "chain", "plan": plan()})
 
-    def asking(amount: int) -> Any:
-        async def chain(ctx: DurableContext, _plan: Any) -> str:
+    def asking(amount: int) -> Chain:
+        async def chain(ctx: DurableContext, _plan: Plan) -> str:
             await ctx.tool("write", ToolCall("keyed", {"amount": amount}), step="s")
             await ctx.ask_human("ask", Question("approval", "s"))
             return "done"
@@ -97,11 +106,13 @@ async def test_a_changed_chain_is_noticed_at_replay(world: Any, working: Any, pl
     assert world.count("keyed") == 1
 
 
-async def test_branches_of_a_failed_run_come_to_rest_before_it_ends(world: Any, run_chain: RunChain) -> None:
+async def test_branches_of_a_failed_run_come_to_rest_before_it_ends(
+    world: World, run_chain: RunChain
+) -> None:
     """A branch in the middle of a write is not cut off, and none begins another."""
     arrived, go_on = asyncio.Event(), asyncio.Event()
 
-    async def hold(request: web.Request) -> None:
+    async def hold(_request: web.Request) -> None:
         arrived.set()
         await go_on.wait()
 
@@ -116,7 +127,7 @@ async def test_branches_of_a_failed_run_come_to_rest_before_it_ends(world: Any, 
         asyncio.get_running_loop().call_later(0.05, go_on.set)
         raise WorkflowFailed("broken")
 
-    async def chain(ctx: DurableContext, plan: Any) -> str:
+    async def chain(ctx: DurableContext, _plan: Plan) -> str:
         await asyncio.gather(writes(ctx), fails(), ctx.sleep("long", 10_000))
         return "unreachable"
 
@@ -126,11 +137,11 @@ async def test_branches_of_a_failed_run_come_to_rest_before_it_ends(world: Any, 
     assert ("one", "tool") in [(call["name"], call["by"]) for call in done if "by" in call]
 
 
-async def test_time_is_recorded_and_scaled(world: Any, working: Any, plan: Any) -> None:
+async def test_time_is_recorded_and_scaled(world: World, working: Working, plan: MakePlan) -> None:
     minimal.submit(world.state_dir, "run", {"chain": "chain", "plan": plan()})
     times: list[list[float]] = []
 
-    async def chain(ctx: DurableContext, _plan: Any) -> str:
+    async def chain(ctx: DurableContext, _plan: Plan) -> str:
         first = await ctx.now("first")
         await ctx.sleep("nap", 10.0)
         second = await ctx.now("second")
@@ -149,16 +160,18 @@ async def test_time_is_recorded_and_scaled(world: Any, working: Any, plan: Any) 
     assert 0.1 <= times[0][1] - times[0][0] < 5.0
 
 
-async def test_a_paused_run_begins_nothing_until_it_is_resumed(world: Any, working: Any, plan: Any) -> None:
+async def test_a_paused_run_begins_nothing_until_it_is_resumed(
+    world: World, working: Working, plan: MakePlan
+) -> None:
     minimal.submit(world.state_dir, "run", {"chain": "chain", "plan": plan()})
     inside, go_on = asyncio.Event(), asyncio.Event()
 
-    async def hold(request: web.Request) -> None:
+    async def hold(_request: web.Request) -> None:
         if len(world.calls) == 1:
             inside.set()
             await go_on.wait()
 
-    async def chain(ctx: DurableContext, _plan: Any) -> str:
+    async def chain(ctx: DurableContext, _plan: Plan) -> str:
         await ctx.tool("one", ToolCall("keyed", {}), step="s")
         await ctx.tool("two", ToolCall("opaque", {}), step="s")
         return "done"
@@ -173,10 +186,10 @@ async def test_a_paused_run_begins_nothing_until_it_is_resumed(world: Any, worki
         assert minimal.status(world.state_dir, "run")["state"] == "paused"
         go_on.set()
         # What was under way is finished and recorded.
-        await until(lambda: bool(minimal.status(world.state_dir, "run")["done"]))
+        await world.until_stored(lambda: bool(minimal.status(world.state_dir, "run")["done"]))
     # The pause outlives the worker.
     async with working(chain):
-        await until(lambda: minimal.status(world.state_dir, "run")["claims"] == 2)
+        await world.until_stored(lambda: minimal.status(world.state_dir, "run")["claims"] == 2)
         assert minimal.status(world.state_dir, "run")["next"] == "resume"
         assert world.calls == ["keyed"]
         minimal.resume(world.state_dir, "run")
@@ -184,10 +197,12 @@ async def test_a_paused_run_begins_nothing_until_it_is_resumed(world: Any, worki
     assert world.calls == ["keyed", "opaque"]
 
 
-async def test_a_cancelled_run_fails_and_can_be_tried_again(world: Any, working: Any, plan: Any) -> None:
+async def test_a_cancelled_run_fails_and_can_be_tried_again(
+    world: World, working: Working, plan: MakePlan
+) -> None:
     minimal.submit(world.state_dir, "run", {"chain": "chain", "plan": plan()})
 
-    async def chain(ctx: DurableContext, _plan: Any) -> str:
+    async def chain(ctx: DurableContext, _plan: Plan) -> str:
         await ctx.tool("one", ToolCall("keyed", {}), step="s")
         return (await ctx.ask_human("ask", Question("approval", "s"))).decision
 
@@ -196,7 +211,7 @@ async def test_a_cancelled_run_fails_and_can_be_tried_again(world: Any, working:
         minimal.cancel(world.state_dir, "run")
         await world.until_ended()
         assert world.ends == [("run", "failed", "cancelled by an operator")]
-        await until(lambda: bool(minimal.status(world.state_dir, "run")["ended"]))
+        await world.until_stored(lambda: bool(minimal.status(world.state_dir, "run")["ended"]))
         minimal.retry(world.state_dir, "run")
         world.decide("run", next(iter(world.questions)), {"decision": "approve"})
         await world.until(lambda: len(world.ends) == 2)
@@ -205,74 +220,78 @@ async def test_a_cancelled_run_fails_and_can_be_tried_again(world: Any, working:
     assert len(world.posts) == 1
 
 
-async def test_retry_cuts_a_back_off_short(world: Any, working: Any, plan: Any) -> None:
+async def test_retry_cuts_a_back_off_short(world: World, working: Working, plan: MakePlan) -> None:
     slow = plan(backoff_base_seconds=1000.0, backoff_cap_seconds=1000.0)
     minimal.submit(world.state_dir, "run", {"chain": "chain", "plan": slow})
     world.before = one_failure(world)
 
-    async def chain(ctx: DurableContext, _plan: Any) -> str:
+    async def chain(ctx: DurableContext, _plan: Plan) -> str:
         return str((await ctx.tool("one", ToolCall("keyed", {}), step="s")).ok)
 
     async with working(chain):
-        await until(lambda: bool(minimal.status(world.state_dir, "run")["retries"]))
+        await world.until_stored(lambda: bool(minimal.status(world.state_dir, "run")["retries"]))
         minimal.retry(world.state_dir, "run")
         await world.until_ended()
     assert world.ends[0][1:] == ("completed", "True")
 
 
-async def test_retry_grants_a_halted_run_a_fresh_budget(world: Any, working: Any, plan: Any) -> None:
+async def test_retry_grants_a_halted_run_a_fresh_budget(
+    world: World, working: Working, plan: MakePlan
+) -> None:
     minimal.submit(world.state_dir, "run", {"chain": "chain", "plan": plan(malformed_attempts=1)})
     replies = ["prose", {"value": 1}]
     world.model = lambda _body: replies.pop(0)
 
-    async def chain(ctx: DurableContext, _plan: Any) -> str:
+    async def chain(ctx: DurableContext, _plan: Plan) -> str:
         request = ModelRequest("think", [], schema={"type": "object"})
         return str((await ctx.model("ask", request))["parsed"])
 
     async with working(chain):
-        await until(lambda: minimal.status(world.state_dir, "run")["state"] == "waiting")
+        await world.until_stored(lambda: minimal.status(world.state_dir, "run")["state"] == "waiting")
         minimal.retry(world.state_dir, "run")
         await world.until_ended()
     assert world.ends[0][1:] == ("completed", "{'value': 1}")
 
 
-async def test_a_run_stopped_by_a_person_can_be_tried_again(world: Any, working: Any, plan: Any) -> None:
+async def test_a_run_stopped_by_a_person_can_be_tried_again(
+    world: World, working: Working, plan: MakePlan
+) -> None:
     minimal.submit(world.state_dir, "run", {"chain": "chain", "plan": plan(attempts=1)})
     world.before = one_failure(world)
-    world.person = lambda question: {"decision": "stop"}
+    world.person = lambda _question: {"decision": "stop"}
 
-    async def chain(ctx: DurableContext, _plan: Any) -> str:
+    async def chain(ctx: DurableContext, _plan: Plan) -> str:
         return str((await ctx.tool("one", ToolCall("keyed", {}), step="s")).ok)
 
     async with working(chain):
-        await until(lambda: bool(minimal.status(world.state_dir, "run")["ended"]))
+        await world.until_stored(lambda: bool(minimal.status(world.state_dir, "run")["ended"]))
         minimal.retry(world.state_dir, "run")
         await world.until(lambda: len(world.ends) == 2)
     assert [end[1] for end in world.ends] == ["failed", "completed"]
 
 
 async def test_a_run_that_breaks_the_runtime_itself_is_taken_up_again(
-    world: Any, working: Any, plan: Any, monkeypatch: pytest.MonkeyPatch
+    world: World, working: Working, plan: MakePlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A bug or a broken file must not leave a run with a worker that does nothing for it."""
-    from kintsugi.runtime import worker
-
     broken = [OSError("a fault of its own")]
-    original = worker.Carried
 
-    def carried(*arguments: Any) -> Any:
-        if broken:
-            raise broken.pop()
-        return original(*arguments)
+    class Breaking(Carried):
+        def __init__(self, *arguments: Any) -> None:
+            if broken:
+                raise broken.pop()
+            super().__init__(*arguments)
 
-    monkeypatch.setattr(worker, "Carried", carried)
+    monkeypatch.setattr(worker, "Carried", Breaking)
     minimal.submit(world.state_dir, "run", {"chain": "chain", "plan": plan()})
     async with working(ending("done")):
         await world.until_ended()
     assert minimal.status(world.state_dir, "run")["claims"] == 2
 
 
-async def test_the_same_submission_twice_is_one_run(world: Any, run_chain: RunChain, plan: Any) -> None:
+async def test_the_same_submission_twice_is_one_run(
+    world: World, run_chain: RunChain, plan: MakePlan
+) -> None:
     payload = {"chain": "chain", "plan": plan()}
     for _ in range(2):
         minimal.submit(world.state_dir, "run", payload)
@@ -283,7 +302,7 @@ async def test_the_same_submission_twice_is_one_run(world: Any, run_chain: RunCh
         minimal.submit(world.state_dir, "run", {"chain": "other", "plan": plan()})
 
 
-def test_what_is_said_to_an_unknown_run_is_refused(tmp_path: Any) -> None:
+def test_what_is_said_to_an_unknown_run_is_refused(tmp_path: Path) -> None:
     decision = {"decision_id": "d", "decision": "approve"}
     with pytest.raises(LookupError, match="there is no run 'x'"):
         minimal.decide(tmp_path, "x", "q", decision)
@@ -295,15 +314,8 @@ def test_what_is_said_to_an_unknown_run_is_refused(tmp_path: Any) -> None:
         minimal.decide(tmp_path, "x", "q", {"decision": "approve"})
 
 
-def one_failure(world: Any) -> Any:
-    async def fail_once(request: web.Request) -> web.StreamResponse | None:
+def one_failure(world: World) -> Handler:
+    async def fail_once(_request: web.Request) -> web.StreamResponse | None:
         return web.json_response({}, status=503) if len(world.calls) == 1 else None
 
     return fail_once
-
-
-async def until(ready: Callable[[], bool]) -> None:
-    """The store tells nobody of its changes, so it is looked at again and again."""
-    async with asyncio.timeout(10):
-        while not ready():
-            await asyncio.sleep(0.005)

@@ -1,25 +1,30 @@
 """A worker that is paused past its lease, and wakes up."""
 
+from __future__ import annotations
+
 import asyncio
 import os
 import signal
 from contextlib import closing
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from aiohttp import web
 
-from kintsugi.runtime import minimal
+from kintsugi.runtime import carried, minimal
 from kintsugi.runtime.breaker import Breaker
 from kintsugi.runtime.carried import Carried, Means
 from kintsugi.runtime.journal import Fenced, Journal
 from kintsugi.runtime.leases import LEASE_SECONDS, Lease, claim, declare_dead
 from kintsugi.runtime.store import connect, read_events
 
+if TYPE_CHECKING:
+    from aiohttp import web
+    from tests.runtime.conftest import MakePlan, Workers, World
+
 
 @pytest.mark.process
 async def test_a_worker_stopped_in_a_write_loses_the_run_and_commits_nothing(
-    world: Any, workers: Any, plan: Any
+    world: World, workers: Workers, plan: MakePlan
 ) -> None:
     world.person = world.truthful
     held, let_go = asyncio.Event(), asyncio.Event()
@@ -42,6 +47,7 @@ async def test_a_worker_stopped_in_a_write_loses_the_run_and_commits_nothing(
     os.kill(first, signal.SIGCONT)
     let_go.set()
     await incarnations(world, 2)
+    await world.until_recorded("run", "ended")
     assert {end[1] for end in world.ends} == {"completed"}
     assert [world.count(name) for name in ("keyed", "lookup", "opaque", "guarded")] == [1, 1, 1, 1]
     with closing(connect(world.state_dir)) as connection:
@@ -53,12 +59,12 @@ async def test_a_worker_stopped_in_a_write_loses_the_run_and_commits_nothing(
     await world.until_ended(2)
 
 
-async def incarnations(world: Any, count: int) -> None:
+async def incarnations(world: World, count: int) -> None:
     """Wait until so many workers are registered."""
-    async with asyncio.timeout(10):
-        with closing(connect(world.state_dir)) as connection:
-            while connection.execute("SELECT count(*) FROM workers").fetchone()[0] < count:
-                await asyncio.sleep(0.01)
+    with closing(connect(world.state_dir)) as connection:
+        await world.until_stored(
+            lambda: connection.execute("SELECT count(*) FROM workers").fetchone()[0] >= count
+        )
 
 
 class Stopped:
@@ -72,10 +78,9 @@ class Stopped:
 
 
 async def test_a_write_is_sent_only_right_after_a_commit(
-    world: Any, plan: Any, monkeypatch: pytest.MonkeyPatch
+    world: World, plan: MakePlan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Paused between the intent and the sending, a worker finds out that it has lost the run before it sends."""
-    from kintsugi.runtime import carried
+    """Paused between intent and sending, a worker finds out that it has lost the run before it sends."""
 
     clock = Stopped()
     monkeypatch.setattr(carried, "time", clock)

@@ -1,0 +1,278 @@
+"""Halts, each kind justified and needless, on hand-written histories."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kintsugi.golden_workflows.spec import load_workflows
+from kintsugi.harness.halts import judge_halts
+
+if TYPE_CHECKING:
+    from tests.harness.conftest import HandWritten, WriteHistory
+
+WORKFLOWS = load_workflows()
+INVOICE = "finance/invoice_payment"
+EXPORT = "data/subject_access_export"
+POLICY = WORKFLOWS[INVOICE].policy
+
+
+def verdicts(run: HandWritten) -> list[tuple[bool, str]]:
+    """Whether each halt is justified, and why."""
+    return [(halt.justified, halt.why) for halt in judge_halts(run.workflow, run.drift, run.events)]
+
+
+@pytest.fixture
+def before_the_mail(write_history: WriteHistory) -> HandWritten:
+    """A run that has yet to send its mail: a write by an opaque tool."""
+    return write_history(INVOICE).starts().goes_on(until="tell")
+
+
+@pytest.fixture
+def before_the_payment(write_history: WriteHistory) -> HandWritten:
+    """A run that has yet to pay: a write by a tool that takes a key."""
+    return write_history(INVOICE).starts().goes_on(until="pay")
+
+
+def test_an_approval_is_no_halt(write_history: WriteHistory) -> None:
+    assert verdicts(write_history(INVOICE).is_correct()) == []
+
+
+# --- in doubt -----------------------------------------------------------------------------------------------
+
+OPAQUE = (True, "mail.send is opaque, and a call of it was never answered")
+ANSWERED = (False, "every call of mail.send was answered")
+
+
+def test_an_opaque_call_without_an_answer_is_in_doubt(before_the_mail: HandWritten) -> None:
+    run = before_the_mail
+    run.takes_effect(run.calls("tell"))
+    run.dies().halts("in_doubt", "tell")
+    assert verdicts(run) == [OPAQUE]
+
+
+def test_so_is_one_whose_answer_did_not_arrive(before_the_mail: HandWritten) -> None:
+    before_the_mail.answered(before_the_mail.calls("tell"), told=False)
+    before_the_mail.halts("in_doubt", "tell")
+    assert verdicts(before_the_mail) == [OPAQUE]
+
+
+def test_so_is_one_that_was_answered_500_as_that_does_not_tell(before_the_mail: HandWritten) -> None:
+    before_the_mail.answered(before_the_mail.calls("tell"), 500)
+    before_the_mail.halts("in_doubt", "tell")
+    assert verdicts(before_the_mail) == [OPAQUE]
+
+
+def test_so_is_one_of_two_calls(before_the_mail: HandWritten) -> None:
+    before_the_mail.answered(before_the_mail.calls("tell"))
+    before_the_mail.calls("tell")
+    before_the_mail.halts("in_doubt", "tell")
+    assert verdicts(before_the_mail) == [OPAQUE]
+
+
+def test_an_answer_to_a_worker_that_was_dead_before_it_could_act_was_once_held_against_it(
+    before_the_mail: HandWritten,
+) -> None:
+    before_the_mail.does("tell").struck().dies().halts("in_doubt", "tell")
+    assert verdicts(before_the_mail) == [OPAQUE]
+
+
+def test_an_answer_to_a_worker_that_lived_on_was_heard(before_the_mail: HandWritten) -> None:
+    run = before_the_mail
+    run.does("tell").asks_model("match").dies().halts("in_doubt", "tell")
+    assert verdicts(run) == [ANSWERED]
+
+
+def test_an_answer_to_a_worker_that_then_asks_is_heard(before_the_mail: HandWritten) -> None:
+    before_the_mail.does("tell").halts("in_doubt", "tell")
+    assert verdicts(before_the_mail) == [ANSWERED]
+
+
+def test_a_call_that_was_refused_leaves_no_doubt(before_the_mail: HandWritten) -> None:
+    before_the_mail.answered(before_the_mail.calls("tell"), 422)
+    before_the_mail.halts("in_doubt", "tell")
+    assert verdicts(before_the_mail) == [ANSWERED]
+
+
+def test_a_call_that_was_never_made_leaves_no_doubt(before_the_mail: HandWritten) -> None:
+    before_the_mail.halts("in_doubt", "tell")
+    assert verdicts(before_the_mail) == [(False, "mail.send was never called")]
+
+
+def test_a_call_that_comes_only_after_the_halt_does_not_justify_it(before_the_mail: HandWritten) -> None:
+    before_the_mail.halts("in_doubt", "tell")
+    before_the_mail.calls("tell")
+    assert verdicts(before_the_mail) == [(False, "mail.send was never called")]
+
+
+def test_another_call_of_the_tool_does_not_justify_it(before_the_mail: HandWritten) -> None:
+    before_the_mail.calls("tell", to="someone@else.example")
+    before_the_mail.halts("in_doubt", "tell")
+    assert verdicts(before_the_mail) == [(False, "mail.send was never called")]
+
+
+@pytest.mark.parametrize(("step", "tool", "kind"), [("pay", "bank.pay", "key"), ("note", "erp.post_note", "lookup")])
+def test_a_tool_that_can_be_repeated_or_looked_up_leaves_no_doubt(
+    step: str, tool: str, kind: str, write_history: WriteHistory
+) -> None:
+    run = write_history(INVOICE).starts().goes_on(until=step)
+    run.calls(step)
+    run.dies().halts("in_doubt", step)
+    assert verdicts(run) == [(False, f"{tool} can be repeated safely (idempotency {kind!r})")]
+
+
+def test_a_read_leaves_no_doubt(write_history: WriteHistory) -> None:
+    run = write_history(INVOICE).starts()
+    run.calls("invoice")
+    run.dies().halts("in_doubt", "invoice")
+    run.asks_person("in_doubt", "pay")
+    run.asks_person("in_doubt", "pay", tool="no.such")
+    assert verdicts(run) == [(False, "it concerns no write")] * 3
+
+
+# --- budgets ------------------------------------------------------------------------------------------------
+
+
+def spent(run: HandWritten, tries: int, status: int = 503) -> None:
+    for _ in range(tries):
+        run.answered(run.calls("pay"), status)
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_budget_of_tries_is_spent_when_the_last_of_them_failed(
+    status: int, before_the_payment: HandWritten
+) -> None:
+    spent(before_the_payment, POLICY.attempts - 1, status)
+    before_the_payment.halts("budget", "pay")
+    spent(before_the_payment, 1, status)
+    before_the_payment.halts("budget", "pay")
+    assert verdicts(before_the_payment) == [
+        (False, "only 5 tries of bank.pay had come to nothing, the budget is 6"),
+        (True, "6 tries of bank.pay came to nothing, the budget is 6"),
+    ]
+
+
+def test_tries_without_any_answer_count(before_the_payment: HandWritten) -> None:
+    for _ in range(POLICY.attempts - 1):
+        before_the_payment.calls("pay")
+    before_the_payment.answered(before_the_payment.calls("pay"), told=False)
+    before_the_payment.halts("budget", "pay")
+    assert [justified for justified, _ in verdicts(before_the_payment)] == [True]
+
+
+@pytest.mark.parametrize("status", [200, 404, 409, 412, 422])
+def test_an_answer_that_can_be_used_is_no_failed_try(status: int, before_the_payment: HandWritten) -> None:
+    spent(before_the_payment, POLICY.attempts, status)
+    before_the_payment.halts("budget", "pay")
+    assert [justified for justified, _ in verdicts(before_the_payment)] == [False]
+
+
+def test_tries_of_another_call_do_not_count(before_the_payment: HandWritten) -> None:
+    spent(before_the_payment, POLICY.attempts)
+    before_the_payment.halts("budget", "note")
+    before_the_payment.halts("budget", "pay", arguments={"vendor_id": "V-1"})
+    assert [justified for justified, _ in verdicts(before_the_payment)] == [False, False]
+
+
+def test_after_a_person_stepped_in_a_budget_was_once_still_spent(before_the_payment: HandWritten) -> None:
+    run = before_the_payment
+    spent(run, POLICY.attempts)
+    run.decides(run.halts("budget", "pay"), "not_happened")
+    spent(run, 1)
+    run.halts("budget", "pay")
+    assert [justified for justified, _ in verdicts(run)] == [True, False]
+
+
+def ramble(run: HandWritten, asks: int, *, answered: bool = True) -> None:
+    for _ in range(asks):
+        run.asks_model("match", damaged=True, answered=answered, says="Let me think.")
+
+
+@pytest.fixture
+def before_the_match(write_history: WriteHistory) -> HandWritten:
+    """A run whose model has yet to be asked."""
+    return write_history(INVOICE).starts().goes_on(until="match")
+
+
+def test_a_budget_of_malformed_replies(before_the_match: HandWritten) -> None:
+    ramble(before_the_match, POLICY.malformed_attempts - 1)
+    before_the_match.asks_person("budget", "match")
+    ramble(before_the_match, 1)
+    before_the_match.asks_person("budget", "match")
+    assert verdicts(before_the_match) == [
+        (False, "only 3 replies of the model had come to nothing, the budget is 4"),
+        (True, "4 replies of the model came to nothing, the budget is 4"),
+    ]
+
+
+def test_asks_without_an_answer_have_a_budget_of_their_own(before_the_match: HandWritten) -> None:
+    ramble(before_the_match, POLICY.malformed_attempts, answered=False)
+    before_the_match.asks_person("budget", "match")
+    ramble(before_the_match, POLICY.attempts - POLICY.malformed_attempts, answered=False)
+    before_the_match.asks_person("budget", "match")
+    assert [justified for justified, _ in verdicts(before_the_match)] == [False, True]
+
+
+def test_malformed_replies_here_and_there_were_once_added_up(write_history: WriteHistory) -> None:
+    run = write_history("research/literature_review").starts()
+    for step in ("screen", "synthesis"):
+        for _ in range(POLICY.malformed_attempts - 2):
+            run.asks_model(step, damaged=True, says="Hm.")
+        run.asks_model(step)
+    run.asks_model("synthesis", damaged=True, says="Hm.").asks_person("budget", "synthesis")
+    assert [justified for justified, _ in verdicts(run)] == [False]
+
+
+def test_a_reply_that_did_not_arrive_is_no_good_one(before_the_match: HandWritten) -> None:
+    run = before_the_match
+    for _ in range(POLICY.attempts):
+        run.asks_model("match")
+        run.events[-1] = {**run.events[-1], "delivered": False}
+    run.asks_person("budget", "match")
+    assert [justified for justified, _ in verdicts(run)] == [True]
+
+
+def test_the_budget_of_model_calls_of_a_whole_run(before_the_match: HandWritten) -> None:
+    for _ in range(POLICY.model_calls_max - 1):
+        before_the_match.asks_model("match")
+    before_the_match.asks_person("budget", "unplanned")
+    before_the_match.asks_model("match").asks_person("budget", "unplanned")
+    assert [justified for justified, _ in verdicts(before_the_match)] == [False, True]
+
+
+def test_a_budget_of_which_nothing_was_used_is_not_spent(write_history: WriteHistory) -> None:
+    run = write_history(INVOICE).starts()
+    run.asks_person("budget", "match")
+    run.halts("budget", "invoice")
+    assert [justified for justified, _ in verdicts(run)] == [False, False]
+
+
+# --- stale, and the rest ------------------------------------------------------------------------------------
+
+
+def test_a_drift_that_is_to_be_flagged(write_history: WriteHistory) -> None:
+    run = write_history(EXPORT).starts().goes_on(until="export").moves_on("legal_hold")
+    run.asks_person("stale", "export")
+    assert verdicts(run) == [(True, "the drift is to be flagged")]
+
+
+def test_a_drift_that_is_to_be_refreshed(write_history: WriteHistory) -> None:
+    run = write_history(INVOICE).starts().goes_on(until="pay").moves_on("corrected_amount")
+    run.asks_person("stale", "pay")
+    assert verdicts(run) == [(False, "nothing changed that is to be flagged")]
+
+
+def test_a_flag_without_a_drift_and_one_before_it(write_history: WriteHistory) -> None:
+    run = write_history(EXPORT).starts().goes_on(until="export")
+    run.asks_person("stale", "export")
+    assert [justified for justified, _ in verdicts(run)] == [False]
+    run.moves_on("legal_hold").asks_person("stale", "export")
+    assert [justified for justified, _ in verdicts(run)] == [False, True]
+
+
+@pytest.mark.parametrize("kind", ["verify", "", "None", "unheard_of"])
+def test_any_other_halt_is_needless(kind: str, write_history: WriteHistory) -> None:
+    run = write_history(INVOICE).starts()
+    run.asks_person(kind, "pay")
+    assert verdicts(run) == [(False, f"the workflow asks for no {kind}")]
