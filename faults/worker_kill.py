@@ -20,6 +20,11 @@ def _after(site: Site) -> bool:
     return site.point.phase == "after"
 
 
+def _met_again(site: Site) -> bool:
+    """Nothing has come of the request yet, so that every recovery has to make it again."""
+    return site.point.phase in {"before", "during"} and site.point.kind != "decision"
+
+
 FAULT = FaultClass(
     name="worker_kill",
     layer="execution",
@@ -28,7 +33,7 @@ FAULT = FaultClass(
     dealt_with_by="engine",
     forms=(
         Form("at_boundary", _exact, (Kill(),)),
-        Form("again_in_recovery", _exact, (Kill(times=2),)),
+        Form("again_in_recovery", _met_again, (Kill(times=2),)),
         *(Form(f"after_{ms}ms", _after, (Kill(delay_ms=ms),)) for ms in AFTER_MS),
     ),
 )

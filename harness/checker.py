@@ -144,7 +144,7 @@ def injection_of(workflow: Workflow, trial: Trial, events: Sequence[Event]) -> t
     if not trial.schedule:
         return "none", ""
     injected = {event["strike"] for event in of(events, "nemesis", "injected")}
-    witnessed = {event["strike"] for event in of(events, "nemesis", "witnessed")}
+    witnessed = [event["strike"] for event in of(events, "nemesis", "witnessed")]
     missed: Mapping[int, str] = {event["strike"]: event["why"] for event in of(events, "nemesis", "missed")}
     for index, strike in enumerate(trial.schedule):
         actions = FAULTS[strike.fault].form(strike.form).actions
@@ -155,6 +155,9 @@ def injection_of(workflow: Workflow, trial: Trial, events: Sequence[Event]) -> t
             return "not_exposed", f"{strike}: the point was never reached"
         if index not in witnessed:
             return "invalid_injection", f"{strike}: done, but not seen to have happened"
+        kills = max((action.times for action in actions if isinstance(action, acts.Kill)), default=1)
+        if witnessed.count(index) < kills:
+            return "not_exposed", f"{strike}: the recovery did not come to this point again"
         drifts = any(isinstance(action, acts.Drift) for action in actions)
         if drifts and (problem := _drift_problem(workflow, trial, events)):
             return "not_exposed", f"{strike}: {problem}"

@@ -61,7 +61,7 @@ _MANY = {"multiple": True, "metavar": "NAME"}
 @click.option("--workflow", help="Only these workflows (repeatable, may hold *).", **_MANY)  # type: ignore[arg-type]
 @click.option("--fault", help="Only this fault class (repeatable).", **_MANY)  # type: ignore[arg-type]
 @click.option("--seed", default=7, show_default=True, help="Draws the plan, the wording and the model's mistakes.")
-@click.option("--jobs", type=click.IntRange(1, 256), help="Trials at once. [default: 8 for each core]")
+@click.option("--jobs", type=click.IntRange(1, 256), help="Trials at once. [default: 10 for each core]")
 @click.option("--out", type=click.Path(path_type=Path), help="Results folder. [default: results/SUITE-sSEED-TIME]")
 @click.option("--resume", is_flag=True, help="Go on with the run that --out holds.")
 def run(**asked: Any) -> None:

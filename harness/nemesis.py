@@ -75,6 +75,9 @@ class _Armed:
         self.witnessed = False
         self.lapsed = False
         self.decided = False
+        """Whether the person has begun to answer as the strike says."""
+        self.timed = False
+        """Whether the timer that is to be struck has begun."""
 
     def matches(self, point: Point, *, any_step: bool = False) -> bool:
         """Whether a point is the one to strike, or a repeat of it while strikes are left."""
@@ -96,6 +99,8 @@ class Nemesis:
         self._refuse = refuse
         self._armed = [_Armed(index, strike) for index, strike in enumerate(session.trial.schedule)]
         self._outage_until: float | None = None
+        self.striking = 0
+        """How many strikes are being carried out: a trial is not over before the last one is witnessed."""
         for armed in self._armed:
             session.history.add("nemesis", "armed", strike=armed.index, is_=str(armed.strike))
 
@@ -122,8 +127,12 @@ class Nemesis:
             if not armed.matches(point) or any(isinstance(a, (Decide, Outage, Corrupt)) for a in armed.actions[:1]):
                 continue
             self._inject(armed, request=crossing.request if crossing else None)
-            for action in armed.actions:
-                directive = await self._do(armed, action, run, crossing) or directive
+            self.striking += 1
+            try:
+                for action in armed.actions:
+                    directive = await self._do(armed, action, run, crossing) or directive
+            finally:
+                self.striking -= 1
         return directive
 
     async def _do(self, armed: _Armed, action: Action, run: Run, crossing: Crossing | None) -> Directive | None:
@@ -267,10 +276,10 @@ class Nemesis:
         """
         for armed in self._armed:
             point = armed.strike.point
-            if point.kind != "timer" or armed.done or armed.decided:
+            if point.kind != "timer" or armed.timed:
                 continue
             if (crossing.kind, crossing.step, crossing.item) == self._session.before_timer.get(point.step):
-                armed.decided = True
+                armed.timed = True
                 self._session.spawn(self._strike_timer(point, crossing.run))
 
     async def _strike_timer(self, point: Point, run: Run) -> None:

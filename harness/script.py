@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kintsugi.golden_workflows.chains.naive import APPROVAL_FUNCTION, WAIT_FUNCTION, function_name
-from kintsugi.golden_workflows.expressions import ExpressionError, names_in
+from kintsugi.golden_workflows.expressions import ExpressionError, Json, names_in
 from kintsugi.golden_workflows.plan import Instance, Results, dependents, next_instance, step_named
 from kintsugi.golden_workflows.reference import script_reply
 from kintsugi.golden_workflows.spec import FREE_TEXT, Workflow
@@ -152,7 +152,9 @@ class _Transcript:
             return
         if entry.function == APPROVAL_FUNCTION:
             answer = entry.result if isinstance(entry.result, Mapping) else {}
-            decision, granted = answer.get("decision"), answer.get("arguments")
+            decision = answer.get("decision")
+            # A chain that repeats no arguments has approved those that were asked for.
+            granted = answer.get("arguments") or entry.arguments.get("arguments")
             if decision in ("approve", "amend") and isinstance(granted, Mapping):
                 self._approved[str(entry.arguments.get("function"))] = (entry, granted)
                 self.errors = 0
@@ -213,8 +215,9 @@ class _Transcript:
             while True:
                 due = next_instance(self.workflow.plan, self._with_prose())
                 if due is None or due.kind != "model":
-                    return due
-                self.results[due.step] = {0: script_reply(self.workflow.script[due.step], due.values["inputs"])}
+                    return None if due is None else replace(due, values=_as_json(due.values))
+                answer = script_reply(self.workflow.script[due.step], due.values["inputs"])
+                self.results[due.step] = {0: _as_json(answer)}
         except ExpressionError as error:
             # An earlier mistake has led to values that the plan can make nothing of.
             self.stuck = str(error)
@@ -285,11 +288,20 @@ def reply_to(workflow: Workflow, wanted: Wanted, seed: int, n: int) -> Reply:
     tail = f"{draw(_TAILS)} ({draw('ABCDEFGHJKMNPQRSTUVWXYZ')}{n})"
     if wanted.kind == "answer":
         try:
-            value = script_reply(workflow.script[wanted.step], wanted.values, tail)
+            value = _as_json(script_reply(workflow.script[wanted.step], wanted.values, tail))
         except ExpressionError as error:
             return Reply({"role": "assistant", "content": f"I can't tell: {error}."}, "stop")
         return Reply({"role": "assistant", "content": json.dumps(value, ensure_ascii=False)}, "stop")
     return call_reply(wanted.function, _worded(workflow, wanted, tail), f"{seed}/{wanted.step}/{wanted.item}/{n}")
+
+
+def _as_json(value: Json) -> Json:
+    """The same value. Raises ExpressionError where it has no form in JSON, because a part of it was missing."""
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError) as error:
+        raise ExpressionError(f"a value is missing: {error}") from error
+    return value
 
 
 def call_reply(function: str, arguments: Any, source: str) -> Reply:

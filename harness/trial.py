@@ -200,7 +200,7 @@ class _Stage:
             quiet = loop.time() - session.last_activity > QUIET_SECONDS
             if ended and quiet and not session.in_flight and self._settled(loop.time()):
                 break
-            if not ended and self.living == 0:
+            if not ended and self.living == 0 and not self.doors.nemesis.striking:
                 session.history.add("runner", "extinct")
                 break
             if loop.time() - started > deadline_seconds:

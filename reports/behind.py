@@ -34,7 +34,10 @@ def rates_behind(
 
 def recovery_behind(suts: Sequence[Sut], classes: Sequence[str]) -> Grid:
     """How exactly it resumed, the rate by weight, and how much of the frame was struck."""
-    measures = [("Resumed exactly: after a worker’s death, recovered with nothing done again", "resumed_exactly")]
+    measures = [
+        ("Resumed exactly: after a worker’s death, recovered with nothing done again", "resumed_exactly"),
+        ("Corrupted where the model errs, without injected faults", "corruption_rate_model_errs"),
+    ]
     more = [
         _group("Recovery rate weighted by the points that each trial stands for", suts, classes, _weighted),
         _group("Coverage: points struck, of the frame’s; how they came out", suts, classes, _coverage),

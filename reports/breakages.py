@@ -26,8 +26,10 @@ APART = {
     "harness_error": "harness error",
 }
 
-# What differs between two trials that broke in the same way: quoted values, identifiers with digits, numbers.
-_PARTICULAR = re.compile(r"'[^']*'|\"[^\"]*\"|\b[\w.-]*\d[\w.-]*\b")
+# What differs between two trials that broke in the same way: the step, tool, values and numbers of each.
+_PARTICULAR = re.compile(
+    r"""'[^']*' | "[^"]*" | \([^)]*\) | \bstep\ \w+ | \b[\w-]+(?:\.[\w-]+)+ | \b[\w.#-]*\d[\w.#-]*""", re.VERBOSE
+)
 
 
 @dataclass(frozen=True)

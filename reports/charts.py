@@ -185,7 +185,7 @@ def after_curve(name: str, steps: Sequence[Step], before: float | None) -> str:
         axes.plot(places, exactly, color=MUTED, linewidth=1.2, markersize=9, **dashes)
         axes.plot(places, recovered, color=INK, linewidth=1.6, marker="o", markersize=5, clip_on=False)
         axes.set_xticks(list(places), [f"{step.milliseconds:g} ms\nn = {step.n}" for step in steps])
-        axes.set_ylim(-0.04, 1.06)
+        axes.set_ylim(-0.09, 1.06)
         axes.set_xlim(-0.3, max(0.3, len(steps) - 0.7))
         axes.yaxis.set_major_formatter(lambda y, _: f"{y:.0%}")
         axes.grid(axis="y", color=RULE, linewidth=0.5)

@@ -155,14 +155,14 @@ def _change(entry: Mapping[str, Any], said: Mark | None) -> Cell:
 
 def _signed(share: float) -> str:
     # A machine's arithmetic: what is no difference must not be shown as a tiny one.
-    share = 0.0 if abs(share) < 1e-9 else share  # noqa: PLR2004
+    share = 0.0 if abs(share) < 1e-9 else share
     return f"{'−' if share < 0 else '+' if share > 0 else ''}{percent(abs(share))}"
 
 
 def _saving_ends(entry: Mapping[str, Any]) -> tuple[float | None, float | None]:
     """The interval of the saving: that of the cost ratio, taken from 1."""
     ends = entry.get("ci95")
-    if not isinstance(ends, list | tuple) or len(ends) != 2:  # noqa: PLR2004 - a lower and an upper end
+    if not isinstance(ends, list | tuple) or len(ends) != 2:
         return None, None
     low, high = number(ends[0]), number(ends[1])
     return (None if high is None else 1 - high), (None if low is None else 1 - low)

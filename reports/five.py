@@ -64,7 +64,7 @@ def five(summary: Mapping[str, Any], suts: list[Sut], classes: list[str]) -> lis
                     classes,
                     _recovered,
                 ),
-                gated("Corrupted: a wrong effect in the ledger, in all trials", "corruption_rate"),
+                gated("Corrupted: a wrong effect in the ledger, where the model does not err", "corruption_rate"),
             ),
             recovery_behind(suts, classes),
         ),

@@ -145,7 +145,7 @@ def usd(value: object) -> str:
 
 def usd_interval(ends: object) -> str:
     """An interval of money; empty where it is missing, half missing, or a single amount."""
-    if not isinstance(ends, list | tuple) or len(ends) != 2:  # noqa: PLR2004 - a lower and an upper end
+    if not isinstance(ends, list | tuple) or len(ends) != 2:
         return ""
     low, high = map(usd, ends)
     return "" if DASH in {low, high} or low == high else f"{low}–{high}"
@@ -166,7 +166,7 @@ def seconds(value: object) -> str:
         return f"{length:.2f} s"
     if length < 2 * _MINUTE:
         return f"{length:.1f} s"
-    if round(length) < 2 * _HOUR:
+    if round(length) < _HOUR:
         return "{} min {} s".format(*divmod(round(length), 60))
     return hours(length / _HOUR)
 

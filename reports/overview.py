@@ -23,7 +23,7 @@ TRUST = (
 GLANCE = (
     ("Workflow completion", "workflow_completion_rate", "of runs without a fault"),
     ("Fault recovery", "fault_recovery_rate", "of witnessed faults"),
-    ("No corruption", "corruption_rate", "wrong effect in the ledger"),
+    ("No corruption", "corruption_rate", "wrong effect where the model does not err"),
     ("Tool selection", "tool_selection_accuracy_reached", "of calls the right tool"),
     ("Tool parameters", "tool_parameter_accuracy_reached", "of arguments correct"),
     ("Tool trajectory", "trajectory_match_rate", "of runs in the expected order"),
@@ -55,14 +55,14 @@ def _answer(sut: Sut) -> str:
     else:
         halted = f", {attended:g} of them by stopping for a person where that is right" if attended else ""
         parts.append(f"Recovered from {of(struck.k, struck.n)} faults ({share(struck.k, struck.n)}){halted}.")
-    parts += [_wrong(table(sut.data, "verdicts"))]
+    parts.append(_wrong(table(sut.data, "verdicts"), _sum(cells, "corruption_rate_model_errs", "k")))
     if clean is not None:
         parts.append(f"Without faults, {of(clean.k, clean.n)} runs ended correctly.")
     return " ".join(filter(None, parts))
 
 
-def _wrong(verdicts: Mapping[str, Any]) -> str:
-    """What all its trials left in the ledger, and how many did not end."""
+def _wrong(verdicts: Mapping[str, Any], erring: float) -> str:
+    """What all its trials left in the ledger, how often the model erred there, and how many did not end."""
     counts = {name: number(value) or 0.0 for name, value in verdicts.items()}
     if "corrupted" not in counts:
         return ""
@@ -70,7 +70,9 @@ def _wrong(verdicts: Mapping[str, Any]) -> str:
     ended = f"; {' and '.join(others)}" if others else ""
     if not counts["corrupted"]:
         return f"No wrong effect in the ledger{ended}."
-    return f"A wrong effect in the ledger in {of(counts['corrupted'], sum(counts.values()))} trials{ended}."
+    wrong = of(counts["corrupted"], sum(counts.values()))
+    blame = f", {erring:g} of them in runs where the model errs" if erring else ""
+    return f"A wrong effect in the ledger in {wrong} trials{blame}{ended}."
 
 
 def _total(cells: Sequence[object], metric: str) -> Rate | None:

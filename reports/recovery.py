@@ -86,6 +86,7 @@ def before_share(sut: Sut, results: Sequence[TrialResult]) -> float | None:
         r
         for r in results
         if r.key == sut.key and r.fault == "worker_kill" and r.phase == "before"
+        and len(r.points) == 1
         and r.kind == "fault" and r.injection == "witnessed" and r.verdict is not None
     ]  # fmt: skip
     return sum(r.verdict in {"correct", "correct_halt"} for r in struck) / len(struck) if struck else None

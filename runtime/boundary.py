@@ -6,13 +6,11 @@ replay. Every durable context has one, whatever engine it stands on.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from kintsugi.runtime.protocol import ToolCall, ToolReply
 from kintsugi.runtime.rules import arguments_digest, canonical, refusal
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 __all__ = ["Boundary"]
 
@@ -81,6 +79,4 @@ def _repeated(call: ToolCall, earlier: ToolReply | None) -> ToolReply:
         f"{call.tool} was already done in this run with exactly these arguments, and isn't done twice."
         f" Its result was {canonical(earlier.result)}"
     )
-    return ToolReply(
-        ok=False, result=earlier.result, version=earlier.version, status=0, error=error, by="policy"
-    )
+    return ToolReply(ok=False, result=earlier.result, version=earlier.version, status=0, error=error, by="policy")

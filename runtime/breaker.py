@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
 
 __all__ = ["Breaker", "Circuit", "Slot"]
 
@@ -49,9 +46,7 @@ class Circuit:
         self._probing = self._probing or not self.closed
         return not self.closed
 
-    def end(
-        self, now: float, *, probe: bool, healthy: bool | None, retry_after_seconds: float | None = None
-    ) -> None:
+    def end(self, now: float, *, probe: bool, healthy: bool | None, retry_after_seconds: float | None = None) -> None:
         """A call has come back: the service was healthy, or not, or (None) nothing was learnt.
 
         Retry-After opens the circuit at once: the service itself said when to come again.

@@ -18,13 +18,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+from kintsugi.runtime.policy import Policy
 from kintsugi.runtime.rules import first_move
-
-if TYPE_CHECKING:
-    from kintsugi.runtime.policy import Policy
-    from kintsugi.runtime.store import Event
+from kintsugi.runtime.store import Event
 
 __all__ = ["MODEL_CALLS", "Call", "advance", "asks_made", "next_for_model", "next_for_tool", "reopened"]
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from kintsugi.runtime.boundary import Boundary
+from kintsugi.runtime.breaker import Breaker, Slot
 from kintsugi.runtime.calls import Call, advance, asks_made, reopened
 from kintsugi.runtime.clock import RunClock
-from kintsugi.runtime.journal import Fenced
+from kintsugi.runtime.journal import Claim, Fenced
 from kintsugi.runtime.leases import LEASE_SECONDS
 from kintsugi.runtime.policy import Policy
 from kintsugi.runtime.protocol import Decision, Question, ToolCall, ToolReply, WorkflowFailed
@@ -24,23 +26,16 @@ from kintsugi.runtime.rules import Budget, backoff_seconds, jitter
 from kintsugi.runtime.services import Services, Unanswered
 from kintsugi.runtime.store import Event, JournalUnavailable, Run, Signal
 
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-
-    from kintsugi.runtime.breaker import Breaker, Slot
-    from kintsugi.runtime.journal import Claim
-
 __all__ = ["Carried", "Means", "NonDeterminism"]
 
 LOG = logging.getLogger(__name__)
 PATIENCE = Budget(attempts=1, base_seconds=0.05, cap_seconds=1.0)
 """The waits of what is tried until it works: the journal, the person's inbox, the report of the end."""
-CANCELLED = "cancelled by an operator"
 GLANCE_SECONDS = 10.0
 """The longest wait without a look at the clock, which goes on while the machine is suspended."""
 
 
-class NonDeterminism(Exception):  # noqa: N818 - what happened to the run, named as such
+class NonDeterminism(Exception):
     """A replay asked for something else under a name that is in the journal already."""
 
 
@@ -67,9 +62,7 @@ class Means:
 class Carried:
     """One run in one worker's hands. Raises ValueError where the plan's policy can't be used."""
 
-    def __init__(
-        self, run: Run, claim: Claim, means: Means, events: list[Event], signals: list[Signal]
-    ) -> None:
+    def __init__(self, run: Run, claim: Claim, means: Means, events: list[Event], signals: list[Signal]) -> None:
         self.run_id = run.run_id
         self.plan: Mapping[str, Any] = run.payload["plan"]
         self.policy = Policy.from_plan(self.plan)
@@ -88,7 +81,8 @@ class Carried:
         self._last_signal = 0
         self._paused = False
         self._nudges = 0
-        self._stopped = ""
+        self._cancelled = False
+        self._closed = ""
         self._under_way = 0
         self._bell = asyncio.Event()
         for event in events:
@@ -116,7 +110,7 @@ class Carried:
                 continue
             except Fenced:
                 # Nothing else of this run may go on here either.
-                self._stopped = "another worker has taken the run over"
+                self._closed = "another worker has taken the run over"
                 self._ring()
                 raise
             self._confirmed_at = started
@@ -180,9 +174,9 @@ class Carried:
                 self._paused = signal.kind == "pause"
             case "retry":
                 self._nudges += 1
-                self._stopped = "" if self._stopped == CANCELLED else self._stopped
+                self._cancelled = False
             case "cancel":
-                self._stopped = self._stopped or CANCELLED
+                self._cancelled = True
         self._ring()
 
     def _ring(self) -> None:
@@ -203,8 +197,10 @@ class Carried:
                 pass
 
     def _raise_if_stopped(self) -> None:
-        if self._stopped:
-            raise WorkflowFailed(self._stopped)
+        if self._closed:
+            raise WorkflowFailed(self._closed)
+        if self._cancelled:
+            raise WorkflowFailed("cancelled by an operator")
 
     async def back_off(self, until: float) -> None:
         """Wait until then, or until an operator says to try again now."""
@@ -271,7 +267,7 @@ class Carried:
 
     async def quiesce(self, reason: str) -> None:
         """Let no further call begin, and wait until those that are under way have come to rest."""
-        self._stopped = self._stopped or reason
+        self._closed = self._closed or reason
         self._ring()
         while self._under_way:
             await self._bell.wait()

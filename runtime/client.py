@@ -7,9 +7,12 @@ it returns is durable, whether or not a worker lives.
 from __future__ import annotations
 
 import json
+import os
 import secrets
+import sqlite3
+from collections.abc import Mapping
 from contextlib import closing
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kintsugi.runtime.clock import RunClock, moment
 from kintsugi.runtime.legible import view
@@ -25,12 +28,7 @@ from kintsugi.runtime.store import (
     transaction,
 )
 
-if TYPE_CHECKING:
-    import os
-    import sqlite3
-    from collections.abc import Mapping
-
-__all__ = ["cancel", "decide", "pause", "resume", "retry", "status", "submit"]
+__all__ = ["cancel", "decide", "pause", "resume", "retry", "runs", "status", "submit"]
 
 
 def submit(state_dir: str | os.PathLike[str], run_id: str, payload: Mapping[str, Any]) -> None:
@@ -51,9 +49,7 @@ def submit(state_dir: str | os.PathLike[str], run_id: str, payload: Mapping[str,
             raise ValueError(f"run {run_id!r} was submitted before with another payload; take another run_id")
 
 
-def decide(
-    state_dir: str | os.PathLike[str], run_id: str, request_id: str, decision: Mapping[str, Any]
-) -> None:
+def decide(state_dir: str | os.PathLike[str], run_id: str, request_id: str, decision: Mapping[str, Any]) -> None:
     """Deliver a person's decision on a request; the same `decision_id` again changes nothing.
 
     It is kept if it comes before the run waits for it. Of two different decisions the first stands.
@@ -96,6 +92,12 @@ def retry(state_dir: str | os.PathLike[str], run_id: str) -> None:
                 decision = {"decision_id": f"retry-{key}", "decision": "continue"}
                 _insert(connection, run_id, "decision", question["request_id"], key, decision)
         _insert(connection, run_id, "retry", "", key, {})
+
+
+def runs(state_dir: str | os.PathLike[str]) -> list[str]:
+    """The ids of all runs, in the order of their submission."""
+    with closing(connect(state_dir)) as connection:
+        return [row[0] for row in connection.execute("SELECT run_id FROM runs ORDER BY rowid")]
 
 
 def status(state_dir: str | os.PathLike[str], run_id: str) -> dict[str, Any]:
@@ -141,7 +143,5 @@ def _insert(
 def _reopen(connection: sqlite3.Connection, run_id: str) -> None:
     run = read_run(connection, run_id)
     at = RunClock(run.born).now() if run is not None else 0.0
-    connection.execute(
-        "UPDATE runs SET ended = 0, owner = NULL, epoch = epoch + 1 WHERE run_id = ?", (run_id,)
-    )
+    connection.execute("UPDATE runs SET ended = 0, owner = NULL, epoch = epoch + 1 WHERE run_id = ?", (run_id,))
     append_rows(connection, run_id, [Event("reopened", "", {}, at)])

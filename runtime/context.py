@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kintsugi.runtime.calls import Call
+from kintsugi.runtime.carried import Carried
 from kintsugi.runtime.model_call import durable_model
 from kintsugi.runtime.protocol import Decision, ModelRequest, Question, ToolCall, ToolReply
 from kintsugi.runtime.rules import arguments_digest, idempotency_key
 from kintsugi.runtime.tool_call import durable_tool
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from kintsugi.runtime.carried import Carried
 
 __all__ = ["MinimalContext"]
 

@@ -8,12 +8,13 @@ is durable.
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from kintsugi.runtime.store import (
     Event,
@@ -28,9 +29,6 @@ from kintsugi.runtime.store import (
     transaction,
 )
 
-if TYPE_CHECKING:
-    import os
-
 __all__ = ["Claim", "Fenced", "Journal"]
 
 T = TypeVar("T")
@@ -43,7 +41,7 @@ WHERE run_id = ? AND epoch = ? AND owner = ? AND NOT ended
 """
 
 
-class Fenced(Exception):  # noqa: N818 - what happened to the writer, named as such
+class Fenced(Exception):
     """The run is no longer this worker's: another one took it over, or it has ended. Nothing was written."""
 
 
@@ -147,8 +145,8 @@ class Journal:
                         outcomes.append(error)
                 if self._at_each_commit is not None:
                     self._at_each_commit(connection)
-        except JournalUnavailable as error:
-            return [JournalUnavailable(str(error)) for _ in operations]
+        except Exception as error:  # noqa: BLE001 - whatever it is, the thread must live, and the callers must hear
+            return [JournalUnavailable(str(error) or repr(error)) for _ in operations]
         return outcomes
 
     # --- reading ------------------------------------------------------------------------------------------

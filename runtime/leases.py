@@ -11,19 +11,16 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
+import sqlite3
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from kintsugi.runtime.clock import Moment, RunClock
 from kintsugi.runtime.journal import Claim, Fenced
 from kintsugi.runtime.store import Event, JournalUnavailable, append_rows
-
-if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Callable, Iterable
 
 __all__ = [
     "HEARTBEAT_SECONDS",
@@ -65,9 +62,7 @@ class Lease:
 
     def beat(self, connection: sqlite3.Connection) -> None:
         """Be seen alive; notice when that is too late."""
-        done = connection.execute(
-            "UPDATE workers SET beat = beat + 1 WHERE incarnation = ?", (self.incarnation,)
-        )
+        done = connection.execute("UPDATE workers SET beat = beat + 1 WHERE incarnation = ?", (self.incarnation,))
         self.evicted = done.rowcount == 0
 
     def resign(self, connection: sqlite3.Connection) -> None:
@@ -173,9 +168,7 @@ def claim(connection: sqlite3.Connection, run_ids: Iterable[str], owner: str) ->
         if run_id not in wanted:
             continue
         taken = Claim(run_id, owner, epoch + 1)
-        connection.execute(
-            "UPDATE runs SET owner = ?, epoch = ? WHERE run_id = ?", (owner, taken.epoch, run_id)
-        )
+        connection.execute("UPDATE runs SET owner = ?, epoch = ? WHERE run_id = ?", (owner, taken.epoch, run_id))
         data = {"worker": owner, "epoch": taken.epoch}
         append_rows(connection, run_id, [Event("claimed", "", data, RunClock(Moment(*born)).now())])
         claims.append(taken)

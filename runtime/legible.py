@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
-
-    from kintsugi.runtime.store import Event, Run, Signal
+from kintsugi.runtime.store import Event, Run, Signal
 
 __all__ = ["describe", "view"]
 
@@ -159,9 +157,7 @@ class _Told:
         self.cancelled = self.cancelled or signal.kind == "cancel"
 
 
-def _state(
-    run: Run, told: _Told, open_calls: list[Json], workers: Collection[str], now: float
-) -> tuple[str, str]:
+def _state(run: Run, told: _Told, open_calls: list[Json], workers: Collection[str], now: float) -> tuple[str, str]:
     if told.ending is not None:
         return told.ending["status"], told.ending["detail"]
     if run.owner is None:

@@ -5,8 +5,8 @@ Importing this opens nothing and starts no thread, so that a launcher can fork w
 
 from __future__ import annotations
 
-from kintsugi.runtime.client import cancel, decide, pause, resume, retry, status, submit
+from kintsugi.runtime.client import cancel, decide, pause, resume, retry, runs, status, submit
 from kintsugi.runtime.store import provision
 from kintsugi.runtime.worker import work
 
-__all__ = ["cancel", "decide", "pause", "provision", "resume", "retry", "status", "submit", "work"]
+__all__ = ["cancel", "decide", "pause", "provision", "resume", "retry", "runs", "status", "submit", "work"]

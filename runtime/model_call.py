@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kintsugi.runtime.calls import MODEL_CALLS, Call, next_for_model
-from kintsugi.runtime.protocol import Question, WorkflowFailed
+from kintsugi.runtime.carried import Carried
+from kintsugi.runtime.protocol import ModelRequest, Question, WorkflowFailed
 from kintsugi.runtime.rules import (
     Rejected,
     accept_reply,
@@ -19,12 +21,6 @@ from kintsugi.runtime.rules import (
     schema_problem,
 )
 from kintsugi.runtime.services import Unanswered
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from kintsugi.runtime.carried import Carried
-    from kintsugi.runtime.protocol import ModelRequest
 
 __all__ = ["durable_model"]
 
@@ -43,9 +39,7 @@ async def durable_model(run: Carried, name: str, request: ModelRequest) -> Mappi
             case "stop":
                 raise WorkflowFailed(f"{request.step}: a person stopped the run; {known.problem}")
             case "halt_budget":
-                spent = (
-                    "malformed_attempts" if known.rejected >= run.policy.malformed_attempts else "attempts"
-                )
+                spent = "malformed_attempts" if known.rejected >= run.policy.malformed_attempts else "attempts"
                 await _halt(run, name, digest, request, known, spent)
             case "halt_model_calls":
                 await _halt(run, name, digest, request, known, MODEL_CALLS)
@@ -71,9 +65,7 @@ async def _ask(run: Carried, name: str, digest: str, request: ModelRequest, know
         usage = choice.get("usage")
         message = accept_reply(request, choice)
     except Unanswered as error:
-        wait = backoff_seconds(
-            run.policy.budget, known.sends_failed + 1, error.retry_after_seconds, run.means.draw()
-        )
+        wait = backoff_seconds(run.policy.budget, known.sends_failed + 1, error.retry_after_seconds, run.means.draw())
         failure |= {"outcome": "unknown", "problem": str(error), "status": error.status}
         await run.record(run.event("failed", name, **failure, not_before=run.clock.now() + wait))
     except Rejected as error:
@@ -96,7 +88,7 @@ async def _halt(run: Carried, name: str, digest: str, request: ModelRequest, kno
 
 
 async def _take_answer(run: Carried, name: str, digest: str, request: ModelRequest, known: Call) -> None:
-    assert known.question is not None  # noqa: S101 - next_for_model says so
+    assert known.question is not None
     decision = await run.decided(known.question["request_id"])
     spent = known.question["question"]["evidence"].get("budget")
     data = {**asdict(decision), "budget": spent}

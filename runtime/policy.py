@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kintsugi.runtime.rules import Budget
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 __all__ = ["Policy"]
 

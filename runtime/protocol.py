@@ -25,11 +25,11 @@ __all__ = [
 Json = Mapping[str, Any]
 
 
-class WorkflowFailed(Exception):  # noqa: N818 - an outcome of a run, named as such
+class WorkflowFailed(Exception):
     """The run can't go on and says so; its text is the reason that is reported."""
 
 
-class PolicyStop(Exception):  # noqa: N818 - an outcome of a run, named as such
+class PolicyStop(Exception):
     """The run ends early as its policy says (an approval was rejected or expired); not a failure."""
 
 

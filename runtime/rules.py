@@ -13,12 +13,11 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from jsonschema import Draft202012Validator
 
-if TYPE_CHECKING:
-    from kintsugi.runtime.protocol import ModelRequest, ToolCall, ToolReply
+from kintsugi.runtime.protocol import ModelRequest, ToolCall, ToolReply
 
 __all__ = [
     "Budget",
@@ -42,7 +41,7 @@ __all__ = [
 Json = Mapping[str, Any]
 
 
-class Rejected(ValueError):  # noqa: N818 - what became of a reply, named as such
+class Rejected(ValueError):
     """A model's reply that must not enter state; its text tells the model what to mend."""
 
 

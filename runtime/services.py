@@ -23,7 +23,7 @@ from kintsugi.runtime.rules import Outcome
 __all__ = ["Endpoints", "Services", "Unanswered"]
 
 
-class Unanswered(ConnectionError):  # noqa: N818 - what became of a request, named as such
+class Unanswered(ConnectionError):
     """No usable answer came: a time-out, a broken connection, or an error status (`status`, 0 where none)."""
 
     def __init__(self, reason: str, status: int = 0, retry_after_seconds: float | None = None) -> None:
@@ -51,9 +51,7 @@ class Endpoints:
 class Services:
     """An HTTP session to the tools, the model and the human. Time-outs are in seconds."""
 
-    def __init__(
-        self, endpoints: Endpoints, *, tool_timeout_seconds: float, model_timeout_seconds: float
-    ) -> None:
+    def __init__(self, endpoints: Endpoints, *, tool_timeout_seconds: float, model_timeout_seconds: float) -> None:
         self._to = endpoints
         self._tool_timeout = tool_timeout_seconds
         self._model_timeout = model_timeout_seconds
@@ -128,9 +126,7 @@ class Services:
             raise Unanswered(f"status {status}", status, _retry_after(answer))
         return ToolReply(ok=True, result=body["result"], version=answer.get("ETag"))
 
-    async def model(
-        self, run_id: str, request: ModelRequest, messages: list[Any], model: str
-    ) -> Mapping[str, Any]:
+    async def model(self, run_id: str, request: ModelRequest, messages: list[Any], model: str) -> Mapping[str, Any]:
         """The first choice of one chat completion, with the ``usage`` of the whole. Raises Unanswered."""
         body: dict[str, Any] = {"model": model, "messages": messages}
         if request.schema is not None:
@@ -211,6 +207,6 @@ def _outcome(status: int, body: object, headers: Mapping[str, str]) -> Outcome:
     if status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:
         # Both say that the request was turned away unprocessed (RFC 6585 section 4, RFC 9110 section 15.6.4).
         return Outcome("refused", reply, retryable=True, retry_after_seconds=_retry_after(headers))
-    if status // 100 == 4 and status != HTTPStatus.REQUEST_TIMEOUT:  # noqa: PLR2004 - the 4xx class
+    if status // 100 == 4 and status != HTTPStatus.REQUEST_TIMEOUT:
         return Outcome("refused", reply)
     return Outcome("unknown", reply, retryable=True)

@@ -77,7 +77,7 @@ CREATE TABLE workers (
 """
 
 
-class JournalUnavailable(OSError):  # noqa: N818 - the state it tells of, named as such
+class JournalUnavailable(OSError):
     """The store could not be written or read (disk full, no permission, damage): nothing was acknowledged."""
 
 
@@ -248,7 +248,5 @@ def read_signals(connection: sqlite3.Connection, *, run_id: str = "", after: int
                 columns + " WHERE run_id = ? AND signal_id > ? ORDER BY signal_id", (run_id, after)
             ).fetchall()
         else:
-            rows = connection.execute(
-                columns + " WHERE signal_id > ? ORDER BY signal_id", (after,)
-            ).fetchall()
+            rows = connection.execute(columns + " WHERE signal_id > ? ORDER BY signal_id", (after,)).fetchall()
     return [Signal(number, run, kind, request, json.loads(data)) for number, run, kind, request, data in rows]

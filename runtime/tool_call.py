@@ -6,11 +6,13 @@ repeated with its key, looked for by its client reference, or put to a person.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kintsugi.runtime.calls import Call, next_for_tool
+from kintsugi.runtime.carried import Carried
 from kintsugi.runtime.protocol import Question, ToolCall, ToolReply, WorkflowFailed
 from kintsugi.runtime.rules import (
     Outcome,
@@ -22,12 +24,7 @@ from kintsugi.runtime.rules import (
     unexpected_result,
 )
 from kintsugi.runtime.services import Unanswered
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from kintsugi.runtime.carried import Carried
-    from kintsugi.runtime.store import Event
+from kintsugi.runtime.store import Event
 
 __all__ = ["durable_tool"]
 
@@ -76,9 +73,7 @@ class _ToolCall:
             case "answer":
                 await self._take_answer(known)
             case "stop":
-                raise WorkflowFailed(
-                    f"{self._step}: a person stopped the run; {known.problem or 'no reason'}"
-                )
+                raise WorkflowFailed(f"{self._step}: a person stopped the run; {known.problem or 'no reason'}")
             case "halt_in_doubt":
                 await self._halt("in_doubt", known)
             case "halt_budget":
@@ -110,13 +105,9 @@ class _ToolCall:
             await run.record(self._result(outcome.reply))
             return
         in_doubt = write and (known.in_doubt or outcome.kind == "unknown")
-        wait = backoff_seconds(
-            run.policy.budget, known.sends_failed + 1, outcome.retry_after_seconds, run.means.draw()
-        )
+        wait = backoff_seconds(run.policy.budget, known.sends_failed + 1, outcome.retry_after_seconds, run.means.draw())
         reply = outcome.reply
-        await run.record(
-            self._failure("send", outcome.kind, reply.error, reply.status, wait, in_doubt=in_doubt)
-        )
+        await run.record(self._failure("send", outcome.kind, reply.error, reply.status, wait, in_doubt=in_doubt))
 
     async def _attempt(self, known: Call, *, write: bool) -> Outcome:
         run, keyed = self._run, self._spec.get("idempotency") == "key"
@@ -203,7 +194,7 @@ class _ToolCall:
         await self._run.ask(self._name, request_id, question, self._digest)
 
     async def _take_answer(self, known: Call) -> None:
-        assert known.question is not None  # noqa: S101 - next_for_tool says so
+        assert known.question is not None
         decision = await self._run.decided(known.question["request_id"])
         data = asdict(decision)
         if decision.decision != "happened":
@@ -217,9 +208,7 @@ class _ToolCall:
     # --- events -------------------------------------------------------------------------------------------
 
     def _result(self, reply: ToolReply) -> Event:
-        return self._run.event(
-            "result", self._name, digest=self._digest, step=self._step, reply=asdict(reply)
-        )
+        return self._run.event("result", self._name, digest=self._digest, step=self._step, reply=asdict(reply))
 
     def _failure(
         self, act: str, outcome: str, problem: str, status: int, wait_seconds: float, *, in_doubt: bool

@@ -29,7 +29,7 @@ from kintsugi.runtime.leases import (
 from kintsugi.runtime.policy import Policy
 from kintsugi.runtime.protocol import DurableContext, PolicyStop, WorkflowFailed
 from kintsugi.runtime.services import Endpoints, Services
-from kintsugi.runtime.store import JournalUnavailable, Run
+from kintsugi.runtime.store import JournalUnavailable, Run, provision
 from kintsugi.runtime.suspects import Free, Suspects, fruitless_claims
 
 __all__ = ["Chain", "Worker", "work"]
@@ -104,6 +104,7 @@ class Worker:
 
     async def _live_once(self) -> None:
         """One incarnation, from its registration until it is held to be dead."""
+        provision(self._state_dir)
         self._lease = Lease(self._state_dir, self._worker_id)
         try:
             self._journal = Journal(self._state_dir, self._lease.beat, HEARTBEAT_SECONDS)
@@ -141,9 +142,7 @@ class Worker:
                 elif self._left_alone:
                     await self._claim()
                 while self._released:
-                    await self._journal.write(
-                        partial(release, run_id=self._released[0], owner=self._lease.incarnation)
-                    )
+                    await self._journal.write(partial(release, run_id=self._released[0], owner=self._lease.incarnation))
                     self._released.pop(0)
                 if time.monotonic() >= watch_at:
                     watch_at = time.monotonic() + WATCH_SECONDS
@@ -180,9 +179,7 @@ class Worker:
             task.add_done_callback(partial(self._put_down, taken.run_id))
 
     def _free(self, run_id: str, born: Moment) -> Free:
-        last = self._journal.query(
-            "SELECT kind, at FROM events WHERE run_id = ? ORDER BY seq DESC LIMIT 16", (run_id,)
-        )
+        last = self._journal.query("SELECT kind, at FROM events WHERE run_id = ? ORDER BY seq DESC LIMIT 16", (run_id,))
         idle_seconds = RunClock(born).now() - last[0][1] if last else 0.0
         return Free(run_id, fruitless_claims(kind for kind, _ in last), idle_seconds)
 

@@ -151,7 +151,7 @@ def _timing(
         frame = [
             (workflow, candidate)
             for workflow in members
-            for candidate in candidates(workflows[workflow], chain, suite.timing.fault)
+            for candidate in candidates(workflows[workflow], chain, suite.timing.fault, suite.timing.forms)
             if candidate.site.point.kind == "tool" and candidate.site.point.phase in {"before", "committed"}
         ]
         picked = _rng(seed, suite.name, "timing", name).sample(frame, min(suite.timing.per_class, len(frame)))

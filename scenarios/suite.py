@@ -40,6 +40,7 @@ class Timing(_Strict):
     """The pass that measures recovery times: few at once, workers started cold."""
 
     fault: str = "worker_kill"
+    forms: list[str] = ["at_boundary"]
     per_class: int = Field(ge=1)
     jobs: int = Field(default=2, ge=1)
 
@@ -107,6 +108,12 @@ def _problems(suite: Suite) -> Iterator[str]:
             elif (share.fault, form) in drawn:
                 yield f"faults[{position}].forms: {share.fault}.{form} is drawn by an earlier share already"
             drawn.add((share.fault, form))
-    if suite.timing is not None and suite.timing.fault not in FAULTS:
-        unknown = suite.timing.fault
-        yield f"timing.fault: no fault class is called {unknown!r}{nearest(unknown, FAULTS)}"
+    if suite.timing is None:
+        return
+    if suite.timing.fault not in FAULTS:
+        yield f"timing.fault: no fault class is called {suite.timing.fault!r}{nearest(suite.timing.fault, FAULTS)}"
+        return
+    known = [form.name for form in FAULTS[suite.timing.fault].forms]
+    for form in suite.timing.forms:
+        if form not in known:
+            yield f"timing.forms: {suite.timing.fault} has no form {form!r}{nearest(form, known)}"

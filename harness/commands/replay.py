@@ -6,7 +6,7 @@ import asyncio
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import click
@@ -18,6 +18,7 @@ from kintsugi.golden_workflows.spec import FileProblem, Workflow, load_workflows
 from kintsugi.harness.adapters import ADAPTERS
 from kintsugi.harness.history import Event
 from kintsugi.harness.mistakes import PROFILES
+from kintsugi.harness.records import TrialResult
 from kintsugi.harness.results import FolderProblem, Results
 from kintsugi.harness.story import tell
 from kintsugi.harness.suite_run import SuiteRun
@@ -26,6 +27,8 @@ from kintsugi.scenarios.points import END, START
 from kintsugi.scenarios.trial import Trial
 
 __all__ = ["replay_command"]
+
+PASSING = frozenset({"correct", "correct_halt"})
 
 
 def replay_command(source: Path, trial_id: str | None, times: int, stored: bool) -> int:  # noqa: FBT001 - as on the command line
@@ -38,29 +41,33 @@ def replay_command(source: Path, trial_id: str | None, times: int, stored: bool)
     if problem:
         raise FileProblem(f"{source}: {problem}")
     if stored:
-        events = Results.existing(source).history(trial.id)
-        result = judge_trial(workflows[trial.workflow], trial, events, {}, storm_calls)
-        click.echo(tell(trial, events, result))
-        return 0 if result.verdict in {"correct", "correct_halt"} else 1
-    seen: Counter[str] = Counter()
-    events = []
-    for _ in range(times):
-        with tempfile.TemporaryDirectory(prefix="kintsugi-replay-") as folder:
-            results = Results(Path(folder) / "results")
-            results.begin({"replay": trial.id}, resume=False)
-            work = SuiteRun(workflows, results, 1, 1, deadline, storm_calls, lambda _: None)
-            baseline = Trial("baseline", trial.sut, trial.chain, trial.workflow, seed=trial.seed)
-            try:
-                asyncio.run(work.run([baseline, trial] if trial.id != baseline.id else [trial]))
-                result = results.trials()[trial.id]
-                events: list[Event] = results.history(trial.id)
-            finally:
-                results.end()
-        seen[result.verdict or result.injection] += 1
+        told = Results.existing(source).history(trial.id)
+        verdict = judge_trial(workflows[trial.workflow], trial, told, {}, storm_calls)
+        click.echo(tell(trial, told, verdict))
+        return 0 if verdict.verdict in PASSING else 1
+    runs = [_run(trial, workflows, deadline, storm_calls) for _ in range(times)]
+    events, result = runs[-1]
     click.echo(tell(trial, events, result))
+    seen = Counter(result.verdict or result.injection for _, result in runs)
     if times > 1:
-        click.echo("of " + str(times) + ": " + ", ".join(f"{name} {count}" for name, count in seen.most_common()))
-    return 0 if set(seen) <= {"correct", "correct_halt"} else 1
+        click.echo(f"of {times}: " + ", ".join(f"{name} {count}" for name, count in seen.most_common()))
+    return 0 if set(seen) <= PASSING else 1
+
+
+def _run(
+    trial: Trial, workflows: Mapping[str, Workflow], deadline_seconds: float, storm_calls_max: float
+) -> tuple[list[Event], TrialResult]:
+    """Run a trial, after its cell's baseline, in a folder that is gone afterwards."""
+    baseline = Trial("baseline", trial.sut, trial.chain, trial.workflow, seed=trial.seed)
+    with tempfile.TemporaryDirectory(prefix="kintsugi-replay-") as folder:
+        results = Results(Path(folder) / "results")
+        results.begin({"replay": trial.id}, resume=False)
+        work = SuiteRun(workflows, results, 1, 1, deadline_seconds, storm_calls_max, lambda _: None)
+        try:
+            asyncio.run(work.run([baseline, trial] if trial.id != baseline.id else [trial]))
+            return results.history(trial.id), results.trials()[trial.id]
+        finally:
+            results.end()
 
 
 def _problems(trial: Trial, workflow: Workflow) -> Iterator[str]:

@@ -26,7 +26,7 @@ from kintsugi.scenarios.suite import Suite, load_suite
 
 __all__ = ["planned", "run_command"]
 
-JOBS_PER_CORE = 8
+JOBS_PER_CORE = 10
 EXIT_HARNESS = 4
 EXIT_INTERRUPTED = 130
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM)

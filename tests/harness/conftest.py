@@ -1,20 +1,32 @@
-"""Trial results and histories made by hand, for what is computed from them."""
+"""Trial results and histories made by hand, for what is computed from them; and a trial's doors without a SUT."""
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, replace
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from aiohttp import ClientSession
 
 from kintsugi.faults.points import Point
 from kintsugi.golden_workflows.chains.naive import function_name
 from kintsugi.golden_workflows.spec import load_workflows
 from kintsugi.golden_workflows.walk import Visit, walk
+from kintsugi.harness.adapters import ADAPTERS
+from kintsugi.harness.crossing import Doors, Incoming
+from kintsugi.harness.gateway import serve_model
+from kintsugi.harness.history import History, of
+from kintsugi.harness.human import Human as Person
+from kintsugi.harness.processes import Exit
 from kintsugi.harness.records import Human, Measures, Repeats, Times, TrialResult, Usage
+from kintsugi.harness.session import Generation, Session
+from kintsugi.harness.world import serve_tools
 from kintsugi.scenarios.trial import Strike, Trial
 
 if TYPE_CHECKING:
@@ -343,3 +355,113 @@ def make_trial() -> MakeTrial:
         return Trial(kind, "minimal", "optimized", workflow, tuple(schedule), seed=7, **more)
 
     return make
+
+
+# --- a trial's doors, open, with no SUT behind them ---------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Answered:
+    """What came back for a request; the body is parsed where it is JSON."""
+
+    status: int
+    body: Any
+    headers: Mapping[str, str]
+
+
+class StandIn:
+    """Stands in for a launcher: a kill is over, with signal 9, once a test has set `reaped`."""
+
+    def __init__(self) -> None:
+        self.reaped = asyncio.Event()
+        self.asked_to_kill = asyncio.Event()
+
+    async def kill(self, process: object) -> Exit:
+        self.asked_to_kill.set()
+        await self.reaped.wait()
+        return Exit(-9, 9, 0.0)
+
+
+class OpenDoors:
+    """One trial's doors and person, and an HTTP client that sends what a worker of the SUT would send."""
+
+    def __init__(self, session: Session, workers: StandIn, http: ClientSession) -> None:
+        self.session, self.workers, self.http = session, workers, http
+        services = {"tools": serve_tools, "model": serve_model, "human": self._human}
+        self.doors = Doors(session, services)
+        self.person = Person(session, self.doors.nemesis)
+        self.worker = self.new_worker()
+
+    async def _human(self, incoming: Incoming) -> None:
+        await self.person.serve(incoming)
+
+    def new_worker(self) -> Generation:
+        generation = self.session.new_generation("node1")
+        generation.process = self.workers  # type: ignore[assignment] # only handed on to the stand-in
+        return generation
+
+    def saw(self, who: str, *what: str) -> list[Event]:
+        """What the history holds of one party so far."""
+        return of(self.session.history.events, who, *what)
+
+    async def post(
+        self, service: str, path: str, body: object = None, *, token: str | None = None, **headers: str
+    ) -> Answered:
+        """Post a JSON body; ``idempotency_key="k"`` is the header ``Idempotency-Key``."""
+        sent = {name.replace("_", "-"): value for name, value in headers.items()}
+        sent["Authorization"] = f"Bearer {self.worker.token if token is None else token}"
+        data = json.dumps(body).encode()
+        async with self.http.post(self.session.urls[service] + path, data=data, headers=sent) as response:
+            text = await response.text()
+            parsed = json.loads(text) if response.content_type == "application/json" else text
+            return Answered(response.status, parsed, response.headers)
+
+    async def call(self, tool: str, arguments: Mapping[str, Any], **headers: str) -> Answered:
+        """Call a tool."""
+        return await self.post("tools", f"/{tool}", dict(arguments), **headers)
+
+    async def decision(self, tool: str, arguments: Mapping[str, Any], request_id: str = "q1") -> dict[str, Any]:
+        """Ask for an approval and poll until it is decided."""
+        asked = {"kind": "approval", "request_id": request_id, "tool": tool, "arguments": dict(arguments)}
+        assert (await self.post("human", "/requests", asked)).status == 200
+        while (found := (await self.post("human", f"/requests/{request_id}")).body["decision"]) is None:
+            await asyncio.sleep(0.01)  # A poll, as a script polls.
+        decision: dict[str, Any] = found
+        return decision
+
+
+NewDoors = Callable[..., AbstractAsyncContextManager[OpenDoors]]
+
+
+@pytest.fixture
+def open_doors(tmp_path: Path, make_trial: MakeTrial) -> NewDoors:
+    """Opens a trial's doors: ``async with open_doors("finance/invoice_payment", "fault.form@point") as world``."""
+
+    @asynccontextmanager
+    async def opened(workflow: str = "finance/invoice_payment", *strikes: str, **more: Any) -> AsyncIterator[OpenDoors]:
+        workers, clients = StandIn(), StandIn()
+        history = History(tmp_path / "history.jsonl")
+        session = Session(
+            make_trial(workflow, *strikes, **more),
+            WORKFLOWS[workflow],
+            ADAPTERS["naive"],
+            workers,  # type: ignore[arg-type] # no process is started
+            clients,  # type: ignore[arg-type]
+            history,
+            tmp_path,
+        )
+        async with ClientSession() as http:
+            world = OpenDoors(session, workers, http)
+            await world.doors.open()
+            try:
+                yield world
+                if session.broken.done():
+                    session.broken.result()
+            finally:
+                session.closing = True
+                workers.reaped.set()
+                await session.end_tasks()
+                await world.doors.close()
+                history.close()
+
+    return opened

@@ -461,7 +461,7 @@ def test_a_run_that_did_not_wait_for_its_timer_is_not_exposed(
 ) -> None:
     run = write_history(LEADS).starts().goes_on(until="log").struck().moves_on("unsubscribed")
     run.drift = None
-    trial = drifting(make_trial, LEADS, "unsubscribed", step="two_days")
+    trial = drifting(make_trial, LEADS, "unsubscribed", step="a_day")
     found = judged(trial, run.goes_on("log").ends().closed())
     assert (found.injection, found.verdict) == ("not_exposed", None)
     assert found.reason.endswith("leads/L-3 changed after step mail had acted")
@@ -480,7 +480,7 @@ def test_what_is_wrong_under_either_truth_is_corruption_however_late_the_drift(
 def test_a_stale_mail_of_a_loop(write_history: WriteHistory, make_trial: MakeTrial) -> None:
     run = write_history(LEADS).starts().goes_on(until="mail").struck().moves_on("unsubscribed")
     run.drift = None
-    found = judged(drifting(make_trial, LEADS, "unsubscribed", step="two_days"), run.goes_on("mail").ends().closed())
+    found = judged(drifting(make_trial, LEADS, "unsubscribed", step="a_day"), run.goes_on("mail").ends().closed())
     assert found.reason.startswith("stale effect of mail.send at step mail")
 
 

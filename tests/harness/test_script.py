@@ -448,8 +448,15 @@ def test_amended_arguments_are_used_as_they_were_granted() -> None:
     assert called(talk.reply())[1]["amount_cents"] == 100
 
 
-@pytest.mark.parametrize("granted", [None, 3, [], "yes"])
-def test_an_approval_of_nothing_is_none(granted: object) -> None:
+def test_an_approval_that_repeats_no_arguments_is_of_those_that_were_asked_for() -> None:
+    talk = Talk(INVOICE).goes_on("pay")
+    function, asked = called(talk.reply())
+    talk.hears(function, asked, {"result": {"decision": "approve"}})
+    assert called(talk.reply()) == ("bank__pay", asked["arguments"])
+
+
+@pytest.mark.parametrize("granted", [3, ["V-207"], "yes"])
+def test_an_approval_of_what_are_no_arguments_is_none(granted: object) -> None:
     talk = Talk(INVOICE).goes_on("pay")
     function, asked = called(talk.reply())
     talk.hears(function, asked, {"result": {"decision": "approve", "arguments": granted}})

@@ -176,9 +176,7 @@ class World:
             return answer
         content = answer if isinstance(answer, str) else json.dumps(answer)
         choice = {"finish_reason": "stop", "message": {"role": "assistant", "content": content}}
-        return web.json_response(
-            {"choices": [choice], "usage": {"prompt_tokens": 10, "completion_tokens": 2}}
-        )
+        return web.json_response({"choices": [choice], "usage": {"prompt_tokens": 10, "completion_tokens": 2}})
 
     async def on_request(self, request: web.Request) -> web.StreamResponse:
         answer = await (self.question or self.on_question)(request)
@@ -208,6 +206,13 @@ class World:
         self.ends.append((request.headers["Kintsugi-Run"], body["status"], body["detail"]))
         self.changed.set()
         return web.json_response({})
+
+    @staticmethod
+    async def reset(request: web.Request) -> web.StreamResponse:
+        """An answer that is none: the connection is gone."""
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
 
     def truthful(self, question: dict[str, Any]) -> dict[str, Any] | None:
         """A person who approves everything, and answers halts from the ledger."""
@@ -310,9 +315,7 @@ class Workers:
 async def workers() -> AsyncIterator[Workers]:
     launcher = Path(__file__).with_name("launcher.py")
     pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, launcher, stdin=pipe, stdout=pipe, stderr=pipe
-    )
+    process = await asyncio.create_subprocess_exec(sys.executable, launcher, stdin=pipe, stdout=pipe, stderr=pipe)
     workers = Workers(process)
     listening = asyncio.gather(workers.listen(), workers.listen_to_errors())
     yield workers

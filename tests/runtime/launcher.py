@@ -13,18 +13,16 @@ import json
 import os
 import resource
 import signal
+import sqlite3
 import sys
 import threading
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from kintsugi.runtime import worker
 from kintsugi.runtime.journal import Journal
 from kintsugi.runtime.minimal import work
 from kintsugi.runtime.protocol import DurableContext, ModelRequest, Question, ToolCall
-
-if TYPE_CHECKING:
-    import sqlite3
-    from collections.abc import Mapping
 
 
 async def everything(ctx: DurableContext, _plan: Mapping[str, Any]) -> str:

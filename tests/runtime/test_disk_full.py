@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from aiohttp import web
 
 from kintsugi.runtime import minimal
 
 if TYPE_CHECKING:
-    from aiohttp import web
     from tests.runtime.conftest import MakePlan, Workers, World
 
 

@@ -125,17 +125,13 @@ async def test_a_run_that_kills_its_worker_does_not_stop_the_others(
     assert status(world.state_dir, "poison")["claims"] >= 3
 
 
-async def test_side_by_side_branches_survive_a_kill(
-    new_world: NewWorld, workers: Workers, plan: MakePlan
-) -> None:
+async def test_side_by_side_branches_survive_a_kill(new_world: NewWorld, workers: Workers, plan: MakePlan) -> None:
     for die_at in range(3, 8):
         async with new_world(str(die_at)) as world:
             submit(world.state_dir, "run", {"chain": "several", "plan": plan()})
             pid = await workers.start(world.environment(), die_at=die_at, die_when="during")
             ended = asyncio.create_task(world.until_ended())
-            await asyncio.wait(
-                {ended, asyncio.create_task(workers.exit(pid))}, return_when=asyncio.FIRST_COMPLETED
-            )
+            await asyncio.wait({ended, asyncio.create_task(workers.exit(pid))}, return_when=asyncio.FIRST_COMPLETED)
             await workers.start(world.environment())
             await ended
             assert world.ends[0] == (

@@ -87,9 +87,7 @@ def test_after_the_answer() -> None:
     assert shown["state"] == "running"
     assert shown["questions"] == []
     assert shown["in_doubt"] == []
-    assert [(given["question"], given["decision"]) for given in shown["approvals"]] == [
-        ("in_doubt", "not_happened")
-    ]
+    assert [(given["question"], given["decision"]) for given in shown["approvals"]] == [("in_doubt", "not_happened")]
 
 
 def test_a_timer_sleeps_until_its_time() -> None:

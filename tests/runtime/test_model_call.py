@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -10,8 +11,6 @@ from kintsugi.runtime.client import status
 from kintsugi.runtime.protocol import DurableContext, ModelRequest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from tests.runtime.conftest import MakePlan, Plan, RunChain, World
 
 
@@ -65,9 +64,7 @@ async def test_too_many_rejected_replies_halt(world: World, run_chain: RunChain,
 
 
 async def test_errors_are_retried_and_retry_after_is_honoured(world: World, run_chain: RunChain) -> None:
-    world.model = saying(
-        failing(500), failing(429, **{"Retry-After": "0.15"}), web.json_response({"choices": []})
-    )
+    world.model = saying(failing(500), failing(429, **{"Retry-After": "0.15"}), web.json_response({"choices": []}))
     assert await run_chain(asking) == ("completed", "{'value': 1}")
     assert len(world.model_calls) == 4
     assert world.questions == {}
@@ -108,9 +105,7 @@ async def test_the_asks_of_a_run_are_bounded(world: World, run_chain: RunChain, 
     assert len(world.model_calls) == 4
 
 
-async def test_a_free_conversation_gives_the_models_message_as_it_is(
-    world: World, run_chain: RunChain
-) -> None:
+async def test_a_free_conversation_gives_the_models_message_as_it_is(world: World, run_chain: RunChain) -> None:
     world.model = saying("one", "two", "three")
     assert await run_chain(conversing) == ("completed", "['one', 'two', 'three']")
     assert world.model_calls[0]["tools"] == [{"type": "function"}]

@@ -14,9 +14,7 @@ def test_everything_has_a_default() -> None:
 
 
 def test_what_is_said_counts() -> None:
-    policy = Policy.from_plan(
-        {"policy": {"attempts": 2, "backoff_base_seconds": 0, "repeat_writes": "allow"}}
-    )
+    policy = Policy.from_plan({"policy": {"attempts": 2, "backoff_base_seconds": 0, "repeat_writes": "allow"}})
     assert (policy.attempts, policy.repeat_writes) == (2, "allow")
     assert (policy.budget.attempts, policy.budget.base_seconds, policy.budget.cap_seconds) == (2, 0, 2.0)
 

@@ -163,9 +163,7 @@ def test_an_accepted_reply_carries_its_parsed_value() -> None:
     reply = accept_reply(ASK, {"message": {"content": '{"a": 1}'}, "finish_reason": "stop"})
     assert reply["parsed"] == {"a": 1}
     free = ModelRequest("s", [], tools=[])
-    assert accept_reply(free, {"message": {"tool_calls": []}, "finish_reason": "tool_calls"}) == {
-        "tool_calls": []
-    }
+    assert accept_reply(free, {"message": {"tool_calls": []}, "finish_reason": "tool_calls"}) == {"tool_calls": []}
 
 
 def test_a_repair_keeps_the_question_and_tells_the_problem() -> None:

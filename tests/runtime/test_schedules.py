@@ -45,9 +45,7 @@ PLAN = {
 RUN = Run("run", {"plan": PLAN}, "w", 1, ended=False, born=moment())
 
 Step = tuple[str, int]
-steps = st.tuples(
-    st.sampled_from(["read", "keyed", "lookup", "opaque", "model", "person", "now"]), st.integers(0, 1)
-)
+steps = st.tuples(st.sampled_from(["read", "keyed", "lookup", "opaque", "model", "person", "now"]), st.integers(0, 1))
 chains = st.lists(st.lists(steps, min_size=1, max_size=3), min_size=1, max_size=5)
 # Bytes, because Hypothesis fills them evenly; it shrinks them to zeros, for all is well.
 tapes = st.binary(min_size=40, max_size=80)
@@ -100,9 +98,7 @@ class Incarnation(Services):
         for event in events:
             # What another incarnation reads is what JSON made of it.
             data = json.loads(json.dumps(event.data))
-            self.world.events.append(
-                Event(event.kind, event.name, data, event.at, len(self.world.events) + 1)
-            )
+            self.world.events.append(Event(event.kind, event.name, data, event.at, len(self.world.events) + 1))
         if drawn == 14:
             await self.crash()
 
@@ -148,9 +144,7 @@ class Incarnation(Services):
                 return ToolReply(ok=True, result={"id": effect["id"]})
         return None
 
-    async def model(
-        self, run_id: str, request: ModelRequest, messages: list[Any], model: str
-    ) -> dict[str, Any]:
+    async def model(self, run_id: str, request: ModelRequest, messages: list[Any], model: str) -> dict[str, Any]:
         await self._alive()
         self.world.sent.append("model")
         drawn = self.world.draw()
@@ -171,9 +165,7 @@ class Incarnation(Services):
         if request_id not in self.world.questions:
             self.world.questions[request_id] = question
             decision = {"decision_id": request_id, **self._decision(question)}
-            self.world.signals.append(
-                Signal(len(self.world.signals) + 1, "run", "decision", request_id, decision)
-            )
+            self.world.signals.append(Signal(len(self.world.signals) + 1, "run", "decision", request_id, decision))
             if drawn == 11:
                 await self.crash()
             self.carried.deliver(self.world.signals[-1])

@@ -24,9 +24,7 @@ class Echo:
         self.requests.append((request.path, dict(request.headers), await request.json()))
         answer = self.answer
         headers = {key: value for key, value in answer.headers.items() if not key.startswith("Content-")}
-        return web.Response(
-            body=answer.body, status=answer.status, headers=headers, content_type=answer.content_type
-        )
+        return web.Response(body=answer.body, status=answer.status, headers=headers, content_type=answer.content_type)
 
 
 @pytest.fixture
@@ -118,9 +116,7 @@ async def test_a_refused_connection_had_no_effect() -> None:
     ("given", "seconds"),
     [("3", 3.0), ("0.5", 0.5), ("-3", 0.0), ("nan", None), ("inf", None), ("soon", None), ("", None)],
 )
-async def test_retry_after_in_seconds(
-    echo: Echo, services: Services, given: str, seconds: float | None
-) -> None:
+async def test_retry_after_in_seconds(echo: Echo, services: Services, given: str, seconds: float | None) -> None:
     echo.answer = web.json_response({}, status=429, headers={"retry-after": given})
     outcome = await services.tool("run", CALL, key=None, reference=None)
     assert outcome.retry_after_seconds == seconds

@@ -10,11 +10,10 @@ from aiohttp import web
 
 from kintsugi.runtime.client import submit
 from kintsugi.runtime.protocol import DurableContext, ToolCall
+from kintsugi.runtime.worker import Chain
 
 if TYPE_CHECKING:
     from tests.runtime.conftest import MakePlan, Plan, RunChain, Working, World
-
-    from kintsugi.runtime.worker import Chain
 
 
 def calling(name: str) -> Chain:
@@ -58,18 +57,14 @@ async def test_an_answer_lost_after_the_effect_leads_to_no_second_one(
 
 
 @pytest.mark.parametrize("lost", ["reset", 500])
-async def test_an_answer_lost_before_the_effect_is_repeated(
-    world: World, run_chain: RunChain, lost: object
-) -> None:
+async def test_an_answer_lost_before_the_effect_is_repeated(world: World, run_chain: RunChain, lost: object) -> None:
     world.before = Script(lost)
     assert await run_chain(calling("lookup")) == ("completed", "True tool 200 {'id': 1} ")
     assert world.calls == ["lookup", "lookup/find", "lookup"]
 
 
 @pytest.mark.parametrize("happened", [True, False])
-async def test_an_opaque_call_in_doubt_is_put_to_a_person(
-    world: World, run_chain: RunChain, *, happened: bool
-) -> None:
+async def test_an_opaque_call_in_doubt_is_put_to_a_person(world: World, run_chain: RunChain, *, happened: bool) -> None:
     world.person = world.truthful
     script = Script("reset")
     world.after, world.before = (script, None) if happened else (None, script)
@@ -110,9 +105,7 @@ async def test_a_slow_tool_times_out(world: World, run_chain: RunChain, plan: Ma
             await never.wait()
 
     world.after = hang
-    assert (await run_chain(calling("keyed"), plan(tool_timeout_seconds=0.05)))[
-        1
-    ] == "True tool 200 {'id': 1} "
+    assert (await run_chain(calling("keyed"), plan(tool_timeout_seconds=0.05)))[1] == "True tool 200 {'id': 1} "
     assert world.count("keyed") == 1
     never.set()
 
@@ -161,9 +154,7 @@ async def test_an_answer_that_settles_nothing_is_asked_for_again(world: World, r
     assert world.count("opaque") == 1
 
 
-async def test_lookups_that_fail_are_tried_within_the_budget(
-    world: World, run_chain: RunChain, plan: MakePlan
-) -> None:
+async def test_lookups_that_fail_are_tried_within_the_budget(world: World, run_chain: RunChain, plan: MakePlan) -> None:
     world.after = Script("reset")
     world.person = world.truthful
     fails = [502, 502, 502]
@@ -204,9 +195,7 @@ async def test_an_unapproved_or_unfit_call_never_leaves(world: World, run_chain:
     assert world.calls == []
 
 
-async def test_an_approval_that_expires_between_attempts_is_not_used(
-    world: World, run_chain: RunChain
-) -> None:
+async def test_an_approval_that_expires_between_attempts_is_not_used(world: World, run_chain: RunChain) -> None:
     """The first attempt was turned away; by the second, the token is void."""
     sent = Script(web.json_response({}, status=503, headers={"Retry-After": "0.3"}))
     world.before = sent
@@ -223,9 +212,7 @@ async def test_an_approval_that_expires_between_attempts_is_not_used(
     assert world.calls == ["guarded", "guarded"]
 
 
-async def test_a_call_in_doubt_whose_approval_expired_is_put_to_a_person(
-    world: World, run_chain: RunChain
-) -> None:
+async def test_a_call_in_doubt_whose_approval_expired_is_put_to_a_person(world: World, run_chain: RunChain) -> None:
     """Without an approval it may not be sent to find out, and that it never happened is not known either."""
     later = web.json_response({}, status=503, headers={"Retry-After": "0.3"})
     world.after = Script("reset")
@@ -249,9 +236,7 @@ async def test_what_a_keyed_call_says_at_the_door_settles_no_doubt(world: World,
     assert world.count("keyed") == 1
 
 
-async def test_a_repeat_is_refused_with_the_earlier_result(
-    world: World, run_chain: RunChain, plan: MakePlan
-) -> None:
+async def test_a_repeat_is_refused_with_the_earlier_result(world: World, run_chain: RunChain, plan: MakePlan) -> None:
     async def chain(ctx: DurableContext, _plan: Plan) -> str:
         await ctx.tool("first", ToolCall("opaque", {}), step="s")
         return str((await ctx.tool("second", ToolCall("opaque", {}), step="s")).result)

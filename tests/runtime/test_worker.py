@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,13 +19,10 @@ from kintsugi.runtime.protocol import (
     ToolCall,
     WorkflowFailed,
 )
+from kintsugi.runtime.worker import Chain
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.runtime.conftest import Handler, MakePlan, Plan, RunChain, Working, World
-
-    from kintsugi.runtime.worker import Chain
 
 
 def ending(how: BaseException | str) -> Chain:
@@ -106,9 +104,7 @@ async def test_a_changed_chain_is_noticed_at_replay(world: World, working: Worki
     assert world.count("keyed") == 1
 
 
-async def test_branches_of_a_failed_run_come_to_rest_before_it_ends(
-    world: World, run_chain: RunChain
-) -> None:
+async def test_branches_of_a_failed_run_come_to_rest_before_it_ends(world: World, run_chain: RunChain) -> None:
     """A branch in the middle of a write is not cut off, and none begins another."""
     arrived, go_on = asyncio.Event(), asyncio.Event()
 
@@ -160,9 +156,7 @@ async def test_time_is_recorded_and_scaled(world: World, working: Working, plan:
     assert 0.1 <= times[0][1] - times[0][0] < 5.0
 
 
-async def test_a_paused_run_begins_nothing_until_it_is_resumed(
-    world: World, working: Working, plan: MakePlan
-) -> None:
+async def test_a_paused_run_begins_nothing_until_it_is_resumed(world: World, working: Working, plan: MakePlan) -> None:
     minimal.submit(world.state_dir, "run", {"chain": "chain", "plan": plan()})
     inside, go_on = asyncio.Event(), asyncio.Event()
 
@@ -197,9 +191,7 @@ async def test_a_paused_run_begins_nothing_until_it_is_resumed(
     assert world.calls == ["keyed", "opaque"]
 
 
-async def test_a_cancelled_run_fails_and_can_be_tried_again(
-    world: World, working: Working, plan: MakePlan
-) -> None:
+async def test_a_cancelled_run_fails_and_can_be_tried_again(world: World, working: Working, plan: MakePlan) -> None:
     minimal.submit(world.state_dir, "run", {"chain": "chain", "plan": plan()})
 
     async def chain(ctx: DurableContext, _plan: Plan) -> str:
@@ -235,9 +227,7 @@ async def test_retry_cuts_a_back_off_short(world: World, working: Working, plan:
     assert world.ends[0][1:] == ("completed", "True")
 
 
-async def test_retry_grants_a_halted_run_a_fresh_budget(
-    world: World, working: Working, plan: MakePlan
-) -> None:
+async def test_retry_grants_a_halted_run_a_fresh_budget(world: World, working: Working, plan: MakePlan) -> None:
     minimal.submit(world.state_dir, "run", {"chain": "chain", "plan": plan(malformed_attempts=1)})
     replies = ["prose", {"value": 1}]
     world.model = lambda _body: replies.pop(0)
@@ -253,9 +243,7 @@ async def test_retry_grants_a_halted_run_a_fresh_budget(
     assert world.ends[0][1:] == ("completed", "{'value': 1}")
 
 
-async def test_a_run_stopped_by_a_person_can_be_tried_again(
-    world: World, working: Working, plan: MakePlan
-) -> None:
+async def test_a_run_stopped_by_a_person_can_be_tried_again(world: World, working: Working, plan: MakePlan) -> None:
     minimal.submit(world.state_dir, "run", {"chain": "chain", "plan": plan(attempts=1)})
     world.before = one_failure(world)
     world.person = lambda _question: {"decision": "stop"}
@@ -289,9 +277,7 @@ async def test_a_run_that_breaks_the_runtime_itself_is_taken_up_again(
     assert minimal.status(world.state_dir, "run")["claims"] == 2
 
 
-async def test_the_same_submission_twice_is_one_run(
-    world: World, run_chain: RunChain, plan: MakePlan
-) -> None:
+async def test_the_same_submission_twice_is_one_run(world: World, run_chain: RunChain, plan: MakePlan) -> None:
     payload = {"chain": "chain", "plan": plan()}
     for _ in range(2):
         minimal.submit(world.state_dir, "run", payload)

@@ -9,6 +9,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from aiohttp import web
 
 from kintsugi.runtime import carried, minimal
 from kintsugi.runtime.breaker import Breaker
@@ -18,7 +19,6 @@ from kintsugi.runtime.leases import LEASE_SECONDS, Lease, claim, declare_dead
 from kintsugi.runtime.store import connect, read_events
 
 if TYPE_CHECKING:
-    from aiohttp import web
     from tests.runtime.conftest import MakePlan, Workers, World
 
 
@@ -62,9 +62,7 @@ async def test_a_worker_stopped_in_a_write_loses_the_run_and_commits_nothing(
 async def incarnations(world: World, count: int) -> None:
     """Wait until so many workers are registered."""
     with closing(connect(world.state_dir)) as connection:
-        await world.until_stored(
-            lambda: connection.execute("SELECT count(*) FROM workers").fetchone()[0] >= count
-        )
+        await world.until_stored(lambda: connection.execute("SELECT count(*) FROM workers").fetchone()[0] >= count)
 
 
 class Stopped:

@@ -1,0 +1,434 @@
+"""Every measure, read off hand-written histories."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from kintsugi.golden_workflows.spec import load_workflows
+from kintsugi.harness import measures
+from kintsugi.harness.records import Count, Halt, Repeats, Storm, Times
+from kintsugi.harness.session import SECONDS_PER_HOUR
+
+if TYPE_CHECKING:
+    from kintsugi.harness.history import Event
+    from kintsugi.harness.records import Measures
+    from tests.harness.conftest import HandWritten, MakeTrial, WriteHistory
+
+WORKFLOWS = load_workflows()
+INVOICE = "finance/invoice_payment"
+REFUND = "finance/customer_refund"
+EXPORT = "data/subject_access_export"
+CALLS = 5
+"""How many tool calls the invoice's plan has."""
+KILL = "worker_kill.at_boundary@tool:pay[0]#1@before"
+
+
+@pytest.fixture
+def invoice(write_history: WriteHistory) -> HandWritten:
+    return write_history(INVOICE).starts()
+
+
+def measured(run: HandWritten, make_trial: MakeTrial, *strikes: str, drift: str = "") -> Measures:
+    return measures.measures(run.workflow, make_trial(run.workflow.name, *strikes, drift=drift), run.events)
+
+
+# --- as proposed --------------------------------------------------------------------------------------------
+
+
+def test_what_code_chose_is_no_proposal(invoice: HandWritten, make_trial: MakeTrial) -> None:
+    found = measured(invoice.goes_on().ends(), make_trial)
+    assert found.selection_proposed == found.arguments_proposed == found.calls_proposed == Count(0, 0)
+    assert found.unsafe_proposed == Count(0, 0)
+
+
+def test_right_proposals(invoice: HandWritten, make_trial: MakeTrial) -> None:
+    found = measured(invoice.model_calls("invoice").model_calls("order").model_calls("note"), make_trial)
+    assert found.selection_proposed == Count(3, 3)
+    assert found.arguments_proposed == Count(5, 5)
+    assert found.calls_proposed == Count(3, 3)
+    assert found.unsafe_proposed == Count(0, 1)
+
+
+def test_a_wrong_tool_is_a_wrong_choice_whose_arguments_are_not_asked_about(
+    invoice: HandWritten, make_trial: MakeTrial
+) -> None:
+    found = measured(invoice.model_calls("invoice", tool="erp.get_order"), make_trial)
+    assert (found.selection_proposed, found.arguments_proposed, found.calls_proposed) == (
+        Count(0, 1),
+        Count(),
+        Count(),
+    )
+
+
+def test_a_wrong_and_an_invented_argument(invoice: HandWritten, make_trial: MakeTrial) -> None:
+    found = measured(invoice.model_calls("pay", amount_cents=1, priority="urgent"), make_trial)
+    assert found.selection_proposed == Count(1, 1)
+    assert found.arguments_proposed == Count(3, 5)
+    assert found.calls_proposed == Count(0, 1)
+
+
+@pytest.mark.parametrize(("text", "good"), [("Any words will do.", 3), ("", 2), (7, 2), (None, 2)])
+def test_any_text_does_where_prose_is_wanted(
+    text: object, good: int, invoice: HandWritten, make_trial: MakeTrial
+) -> None:
+    assert measured(invoice.model_calls("note", text=text), make_trial).arguments_proposed == Count(good, 3)
+
+
+def test_ending_too_early_is_a_wrong_choice(invoice: HandWritten, make_trial: MakeTrial) -> None:
+    invoice.model_calls("invoice")
+    reply = invoice.events[-2]
+    invoice.events[-2] = {**reply, "message": {"role": "assistant", "content": "That should be everything."}}
+    found = measured(invoice, make_trial)
+    assert (found.selection_proposed, found.calls_proposed) == (Count(0, 1), Count())
+
+
+def test_arguments_that_can_not_be_read_are_all_wrong(invoice: HandWritten, make_trial: MakeTrial) -> None:
+    invoice.model_calls("pay")
+    invoice.events[-2]["message"]["tool_calls"][0]["function"]["arguments"] = '{"vendor_id"= "V-207"}'
+    found = measured(invoice, make_trial)
+    assert (found.arguments_proposed, found.calls_proposed) == (Count(0, 4), Count(0, 1))
+
+
+def test_a_reply_that_a_fault_damaged_is_no_proposal(invoice: HandWritten, make_trial: MakeTrial) -> None:
+    invoice.model_calls("invoice", tool="erp.get_order")
+    invoice.events[-2] = {**invoice.events[-2], "damaged": True}
+    assert measured(invoice, make_trial).selection_proposed == Count()
+
+
+def test_two_calls_in_one_reply_are_two_choices(invoice: HandWritten, make_trial: MakeTrial) -> None:
+    invoice.model_calls("invoice")
+    invoice.events[-2]["message"]["tool_calls"] *= 2
+    assert measured(invoice, make_trial).selection_proposed == Count(2, 2)
+
+
+def test_a_write_is_proposed_unsafely_until_a_person_has_agreed_to_just_that(
+    invoice: HandWritten, make_trial: MakeTrial
+) -> None:
+    invoice.goes_on(until="pay").model_calls("pay")
+    assert measured(invoice, make_trial).unsafe_proposed == Count(1, 1)
+    invoice.approval("pay").model_calls("pay").model_calls("pay", amount_cents=5)
+    assert measured(invoice, make_trial).unsafe_proposed == Count(2, 3)
+
+
+@pytest.mark.parametrize("decision", ["reject", "expire"])
+def test_a_refusal_makes_nothing_safe(decision: str, invoice: HandWritten, make_trial: MakeTrial) -> None:
+    invoice.goes_on(until="pay").approval("pay", decision).model_calls("pay")
+    assert measured(invoice, make_trial).unsafe_proposed == Count(1, 1)
+
+
+# --- as it reached the world --------------------------------------------------------------------------------
+
+
+def test_what_reached_the_world_rightly(invoice: HandWritten, make_trial: MakeTrial) -> None:
+    found = measured(invoice.goes_on().ends(), make_trial)
+    assert found.selection_reached == found.calls_reached == Count(CALLS, CALLS)
+    assert found.arguments_reached == Count(12, 12)
+    assert found.unsafe_reached == Count(0, 3)
+
+
+def test_the_same_call_again_is_no_further_choice(invoice: HandWritten, make_trial: MakeTrial) -> None:
+    found = measured(invoice.does("invoice").does("invoice").does("order"), make_trial)
+    assert (found.selection_reached, found.calls_reached) == (Count(2, 2), Count(2, 2))
+
+
+def test_a_wrong_argument_that_reached_the_world(invoice: HandWritten, make_trial: MakeTrial) -> None:
+    found = measured(invoice.does("invoice").does("order", order_id="PO-89"), make_trial)
+    assert (found.arguments_reached, found.calls_reached) == (Count(1, 2), Count(1, 2))
+
+
+def test_a_call_that_no_step_makes_is_a_wrong_choice(invoice: HandWritten, make_trial: MakeTrial) -> None:
+    invoice.does("invoice")
+    invoice.add("world", "request", **invoice.named("unplanned"), tool="no.such", effect="unknown", arguments={})
+    found = measured(invoice, make_trial)
+    assert (found.selection_reached, found.calls_reached) == (Count(1, 2), Count(1, 1))
+
+
+def test_a_call_that_only_a_drift_makes_right_is_right(write_history: WriteHistory, make_trial: MakeTrial) -> None:
+    run = write_history(REFUND).starts().goes_on(until="refund").moves_on("partly_refunded").does("refund")
+    assert measured(run, make_trial, drift="partly_refunded").calls_reached == Count(4, 4)
+
+
+def test_an_unsafe_write_is_counted_of_all_writes(invoice: HandWritten, make_trial: MakeTrial) -> None:
+    invoice.goes_on(until="pay").does("pay", unsafe="no approval").does("note")
+    assert measured(invoice, make_trial).unsafe_reached == Count(1, 2)
+
+
+# --- the trajectory -----------------------------------------------------------------------------------------
+
+
+def trajectory(run: HandWritten, make_trial: MakeTrial, drift: str = "") -> tuple[int, int, int]:
+    found = measured(run, make_trial, drift=drift)
+    counts = (found.trajectory_in_order, found.trajectory_exact, found.trajectory_any_order)
+    assert {count.n for count in counts} == {1}
+    return counts[0].k, counts[1].k, counts[2].k
+
+
+def test_an_exact_trajectory(invoice: HandWritten, make_trial: MakeTrial) -> None:
+    assert trajectory(invoice.goes_on().ends(), make_trial) == (1, 1, 1)
+
+
+def test_one_with_extras(invoice: HandWritten, make_trial: MakeTrial) -> None:
+    assert trajectory(invoice.goes_on(until="pay").does("order").goes_on("pay"), make_trial) == (1, 0, 1)
+
+
+def test_one_out_of_order(invoice: HandWritten, make_trial: MakeTrial) -> None:
+    run = invoice.goes_on(until="pay").does("note").does("pay").does("tell")
+    assert trajectory(run, make_trial) == (0, 0, 1)
+
+
+def test_one_that_lacks_a_call(invoice: HandWritten, make_trial: MakeTrial) -> None:
+    assert trajectory(invoice.goes_on(until="tell"), make_trial) == (0, 0, 0)
+
+
+def test_a_request_that_was_not_served_is_no_part_of_it(invoice: HandWritten, make_trial: MakeTrial) -> None:
+    invoice.goes_on(until="tell")
+    invoice.answered(invoice.calls("tell"), 503)
+    assert trajectory(invoice, make_trial) == (0, 0, 0)
+
+
+def test_after_a_drift_the_trajectory_is_that_of_the_drift(
+    write_history: WriteHistory, make_trial: MakeTrial
+) -> None:
+    run = write_history(INVOICE).starts().goes_on(until="pay").moves_on("corrected_amount").does("order").does("note")
+    assert trajectory(run, make_trial, "corrected_amount") == (1, 0, 1)
+    assert trajectory(run, make_trial, "corrected_amount")[0] == 1
+    calm = write_history(INVOICE).starts().goes_on(until="pay").does("note")
+    assert trajectory(calm, make_trial, "corrected_amount") == (0, 0, 0)
+
+
+@pytest.mark.parametrize("decision", ["reject", "expire"])
+def test_of_a_run_that_a_person_cut_short_it_is_not_asked(
+    decision: str, invoice: HandWritten, make_trial: MakeTrial
+) -> None:
+    found = measured(invoice.goes_on(until="pay").approval("pay", decision).ends(), make_trial)
+    assert found.trajectory_in_order == found.trajectory_exact == found.trajectory_any_order == Count()
+
+
+def test_nor_of_many_runs_at_once(invoice: HandWritten, make_trial: MakeTrial) -> None:
+    trial = make_trial(INVOICE, "retry_storm.unavailable_503@tool:pay[0]#1@before", copies=2)
+    found = measures.measures(invoice.workflow, trial, invoice.goes_on().ends().events)
+    assert found.trajectory_in_order == Count()
+
+
+# --- use, and use again -------------------------------------------------------------------------------------
+
+
+def test_what_a_run_used(invoice: HandWritten) -> None:
+    events = invoice.goes_on().ends().closed()
+    used = measures.usage(invoice.workflow, events)
+    assert (used.model_calls, used.prompt_tokens, used.completion_tokens) == (1, 100, 20)
+    assert used.tool_calls == CALLS
+    assert used.tool_usd == pytest.approx(sum(tool.price_usd for tool in invoice.workflow.tools.values()))
+    assert used.cpu_seconds == 0.25
+
+
+def test_a_call_that_was_not_served_is_a_call_and_costs_nothing(invoice: HandWritten) -> None:
+    invoice.answered(invoice.calls("pay"), 503)
+    used = measures.usage(invoice.workflow, invoice.events)
+    assert (used.tool_calls, used.tool_usd) == (1, 0.0)
+
+
+def test_an_ask_without_a_reply_has_no_tokens(invoice: HandWritten) -> None:
+    used = measures.usage(invoice.workflow, invoice.asks_model("match", answered=False).events)
+    assert (used.model_calls, used.prompt_tokens) == (1, 0)
+
+
+def test_what_was_delivered(invoice: HandWritten) -> None:
+    invoice.goes_on()
+    invoice.answered(invoice.calls("tell"), told=False)
+    invoice.answered(invoice.calls("note"), 503)
+    invoice.calls("pay")
+    invoice.asks_model("match", damaged=True, says="x")
+    assert measures.delivered(invoice.events) == {
+        ("tool", "invoice", 0): 1,
+        ("tool", "order", 0): 1,
+        ("model", "match", 0): 1,
+        ("human", "pay", 0): 1,
+        ("tool", "pay", 0): 1,
+        ("tool", "note", 0): 1,
+        ("tool", "tell", 0): 1,
+    }
+
+
+def test_repeats_are_what_was_delivered_beyond_a_clean_run(
+    invoice: HandWritten, write_history: WriteHistory
+) -> None:
+    clean = measures.delivered(write_history(INVOICE).is_correct().events)
+    assert measures.repeats(invoice.goes_on().events, clean) == Repeats()
+    invoice.does("order").does("order").does("note").asks_model("match")
+    assert measures.repeats(invoice.events, clean) == Repeats(model_calls=1, tool_calls=3, tokens=120)
+
+
+def test_a_read_that_a_clean_run_makes_twice_is_no_repeat(
+    invoice: HandWritten, write_history: WriteHistory
+) -> None:
+    clean = measures.delivered(write_history(INVOICE).is_correct().does("order").events)
+    assert measures.repeats(invoice.goes_on().does("order").events, clean).tool_calls == 0
+
+
+def resumed(run: HandWritten, make_trial: MakeTrial, write_history: WriteHistory, strike: str = KILL) -> bool | None:
+    clean = measures.delivered(write_history(run.workflow.name).is_correct().events)
+    return measures.resumed_exactly(make_trial(run.workflow.name, strike), run.events, clean)
+
+
+def test_resuming_exactly(invoice: HandWritten, make_trial: MakeTrial, write_history: WriteHistory) -> None:
+    invoice.goes_on(until="pay").approval("pay")
+    invoice.calls("pay")
+    invoice.struck().dies().does("pay").goes_on("note").ends()
+    assert resumed(invoice, make_trial, write_history) is True
+
+
+@pytest.mark.parametrize("again", ["tool", "model", "human"])
+def test_doing_again_what_had_been_answered(
+    again: str, invoice: HandWritten, make_trial: MakeTrial, write_history: WriteHistory
+) -> None:
+    invoice.goes_on(until="note").struck().dies()
+    if again == "tool":
+        invoice.does("invoice")
+    elif again == "model":
+        invoice.asks_model("match")
+    else:
+        invoice.approval("pay")
+    invoice.goes_on("note").ends()
+    assert resumed(invoice, make_trial, write_history) is False
+
+
+def test_it_is_asked_only_where_a_worker_was_killed(
+    invoice: HandWritten, make_trial: MakeTrial, write_history: WriteHistory
+) -> None:
+    invoice.goes_on().does("invoice").ends()
+    for strike, asked in (
+        ("tool_timeout.not_applied@tool:pay[0]#1@before", False),
+        ("partial_side_effect.killed@tool:pay[0]#1@committed", True),
+        ("approval_delay.late@human:pay[0]#1@waiting", False),
+        ("approval_delay.late_after_restart@human:pay[0]#1@waiting", True),
+        ("node_loss.process@tool:pay[0]#1@before", True),
+        # Deciding again on new values repeats what was answered, and rightly so.
+        ("stale_data.while_restarting@human:pay[0]#1@waiting", False),
+    ):
+        assert resumed(invoice, make_trial, write_history, strike) is (False if asked else None), strike
+    assert measures.resumed_exactly(make_trial(INVOICE), invoice.events, {}) is None
+
+
+# --- people -------------------------------------------------------------------------------------------------
+
+
+def test_what_people_had_to_do(invoice: HandWritten) -> None:
+    invoice.goes_on(until="pay")
+    first = invoice.halts("approval", "pay")
+    second = invoice.halts("approval", "pay", re_asked=True)
+    halt = Halt("in_doubt", "tell", justified=True, why="opaque")
+    found = measures.human(invoice.decides(first, "approve").decides(second, "reject").events, (halt,))
+    assert (found.checkpoints, found.re_asked, found.decisions, found.overrides) == (2, 1, 2, 1)
+    assert found.halts == (halt,)
+
+
+@pytest.mark.parametrize(("decision", "overrides"), [("approve", 0), ("reject", 1), ("amend", 1), ("expire", 0)])
+def test_an_override_rejects_or_amends(decision: str, overrides: int, invoice: HandWritten) -> None:
+    assert measures.human(invoice.approval("pay", decision).events, ()).overrides == overrides
+
+
+def test_the_answer_to_a_halt_is_no_decision_on_an_approval(invoice: HandWritten) -> None:
+    invoice.decides(invoice.halts("in_doubt", "tell"), "happened")
+    found = measures.human(invoice.events, ())
+    assert (found.checkpoints, found.decisions, found.approval_hours) == (0, 0, ())
+
+
+def test_hours_are_those_of_the_workflow(invoice: HandWritten) -> None:
+    question = invoice.halts("approval", "pay")
+    asked = invoice.events[-1]["t"]
+    invoice.decides(question, "approve")
+    invoice.events[-2] = {**invoice.events[-2], "t": asked + 3 * SECONDS_PER_HOUR}
+    assert measures.human(invoice.events, ()).approval_hours == (3.0,)
+    waiting = invoice.halts("approval", "pay")
+    assert waiting
+    assert measures.human(invoice.events, ()).decisions == 1
+
+
+# --- times --------------------------------------------------------------------------------------------------
+
+
+def at(t: float, who: str, what: str, step: str = "", **data: object) -> Event:
+    where = {"step": step, "item": 0, "run": "r0", "generation": 1} if step else {}
+    return {"t": t, "who": who, "what": what, **where, **data}
+
+
+def test_times_of_a_calm_run() -> None:
+    events = [
+        at(0.2, "runner", "submitted"),
+        at(0.5, "world", "request", "invoice"),
+        at(2.0, "human", "end_report", "end"),
+        at(2.5, "runner", "closed"),
+    ]
+    assert measures.times(events) == Times(wall=1.8)
+    assert measures.times(events[:2]) == Times(wall=0.3), "without an end report: to the last event"
+    assert measures.times([]) == Times()
+
+
+def test_times_from_a_fault_to_detection_progress_and_end() -> None:
+    events = [
+        at(0.0, "runner", "submitted"),
+        at(0.5, "world", "request", "invoice"),
+        at(0.9, "world", "request", "pay"),
+        at(1.0, "nemesis", "witnessed", strike=0),
+        at(1.25, "world", "request", "invoice"),
+        at(1.3, "runner", "started", generation=2),
+        at(1.5, "world", "request", "pay"),
+        at(1.75, "world", "request", "note"),
+        at(3.0, "human", "end_report", "end"),
+    ]
+    assert measures.times(events) == Times(wall=3.0, detect=0.25, progress=0.75, end=2.0)
+
+
+def test_a_fault_that_nothing_came_after() -> None:
+    events = [at(0.0, "runner", "submitted"), at(1.0, "nemesis", "witnessed", strike=0), at(9.0, "runner", "closed")]
+    assert measures.times(events) == Times(wall=9.0)
+
+
+def test_only_repeats_after_a_fault_are_no_progress() -> None:
+    events = [
+        at(0.0, "runner", "submitted"),
+        at(0.5, "gateway", "ask", "match"),
+        at(1.0, "nemesis", "witnessed", strike=0),
+        at(1.5, "gateway", "ask", "match"),
+    ]
+    assert measures.times(events) == Times(wall=1.5, detect=0.5)
+
+
+def test_an_end_report_before_the_fault_is_no_recovery_from_it() -> None:
+    events = [
+        at(0.0, "runner", "submitted"),
+        at(0.5, "human", "end_report", "end"),
+        at(1.0, "nemesis", "witnessed", strike=0),
+    ]
+    assert measures.times(events).end is None
+
+
+# --- storms -------------------------------------------------------------------------------------------------
+
+STORM = "retry_storm.unavailable_503@tool:pay[0]#1@before"
+
+
+def test_no_storm(invoice: HandWritten, make_trial: MakeTrial) -> None:
+    assert measures.storm(invoice.workflow, make_trial(INVOICE, KILL), invoice.events, 5.0) is None
+    unmet = make_trial(INVOICE, STORM, copies=2)
+    assert measures.storm(invoice.workflow, unmet, invoice.events, 5.0) is None
+
+
+@pytest.mark.parametrize(("allowed", "within"), [(3.0, True), (2.9, False)])
+def test_how_a_storm_went(allowed: float, within: bool, make_trial: MakeTrial) -> None:  # noqa: FBT001
+    pays = [1.0, 1.1, 1.2, 1.25, 1.3, 1.9, 2.5, 2.6]
+    events = [at(t, "world", "request", "pay", tool="bank.pay") for t in pays]
+    events += [at(1.4, "world", "request", "note", tool="erp.post_note")]
+    events += [at(1.0, "nemesis", "injected", strike=0), at(3.5, "human", "end_report", "end")]
+    events.sort(key=lambda event: event["t"])
+    trial = make_trial(INVOICE, STORM, copies=2)
+    assert measures.storm(WORKFLOWS[INVOICE], trial, events, allowed) == Storm(
+        workflows=2,
+        outage_calls_per_workflow=3.0,
+        peak_requests_per_second=6.0,
+        drain_seconds=1.5,
+        within_bounds=within,
+    )
