@@ -10,8 +10,9 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
-__all__ = ["Breaker", "Circuit", "Slot"]
+__all__ = ["Breaker", "Circuit", "LeftLine", "Slot"]
 
 FAILURES_TO_OPEN = 5
 COOLDOWN_SECONDS = 0.1
@@ -69,6 +70,10 @@ class Circuit:
             self._open_until = max(self._open_until or 0.0, now + hold)
 
 
+class LeftLine(Exception):
+    """Whoever stood in line was told to wait no longer."""
+
+
 class Slot:
     """Leave to make one call. Say what was learnt about the service before it is given back."""
 
@@ -94,10 +99,13 @@ class Breaker:
         self._lines: dict[str, _Line] = {}
 
     @asynccontextmanager
-    async def slot(self, service: str, limit: int) -> AsyncIterator[Slot]:
-        """Wait in line until the service may be called, with at most `limit` of its calls under way."""
+    async def slot(self, service: str, limit: int, stop: asyncio.Future[None] | None = None) -> AsyncIterator[Slot]:
+        """Wait in line until the service may be called, with at most `limit` of its calls under way.
+
+        Raises LeftLine when `stop` is done before that.
+        """
         line = self._lines.setdefault(service, _Line(self._time_source))
-        probe = await line.enter(limit)
+        probe = await line.enter(limit, stop)
         slot = Slot()
         try:
             yield slot
@@ -120,14 +128,21 @@ class _Line:
         self._under_way = 0
         self._timer: asyncio.TimerHandle | None = None
 
-    async def enter(self, limit: int) -> bool:
+    async def enter(self, limit: int, stop: asyncio.Future[None] | None) -> bool:
         turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self.queue.append((turn, limit))
         self._serve()
         try:
+            if stop is not None and not turn.done():
+                futures: set[asyncio.Future[Any]] = {turn, stop}
+                await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
+                if not turn.done():
+                    turn.cancel()
+                    raise LeftLine
             return await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
+            # Cancelled in the moment of being let through, it has a slot to give back.
+            if not turn.cancel() and not turn.cancelled():
                 self.leave(probe=turn.result(), slot=Slot())
             raise
 

@@ -10,12 +10,12 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from kintsugi.runtime.boundary import Boundary
-from kintsugi.runtime.breaker import Breaker, Slot
+from kintsugi.runtime.breaker import Breaker, LeftLine, Slot
 from kintsugi.runtime.calls import Call, advance, asks_made, reopened
 from kintsugi.runtime.clock import RunClock
 from kintsugi.runtime.journal import Claim, Fenced
@@ -83,6 +83,7 @@ class Carried:
         self._nudges = 0
         self._cancelled = False
         self._closed = ""
+        self._stop: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._under_way = 0
         self._bell = asyncio.Event()
         for event in events:
@@ -110,8 +111,8 @@ class Carried:
                 continue
             except Fenced:
                 # Nothing else of this run may go on here either.
-                self._closed = "another worker has taken the run over"
-                self._ring()
+                LOG.warning("run %s was taken over by another worker", self.run_id)
+                self._close("another worker has taken the run over")
                 raise
             self._confirmed_at = started
             for event in events:
@@ -179,9 +180,19 @@ class Carried:
                 self._cancelled = True
         self._ring()
 
+    def _close(self, reason: str) -> None:
+        self._closed = self._closed or reason
+        self._ring()
+
     def _ring(self) -> None:
+        """Have everything that waits look again."""
         bell, self._bell = self._bell, asyncio.Event()
         bell.set()
+        stopped = bool(self._closed) or self._cancelled
+        if stopped and not self._stop.done():
+            self._stop.set_result(None)
+        elif not stopped and self._stop.done():
+            self._stop = asyncio.get_running_loop().create_future()
 
     async def wait(self, ready: Callable[[], bool], until: float | None = None) -> None:
         """Return when `ready`, or at `until` (Unix seconds). Raises WorkflowFailed if the run is stopped."""
@@ -211,14 +222,16 @@ class Carried:
     async def turn(self, service: str) -> AsyncIterator[Slot]:
         """Leave to call a service once: the run is not paused or stopped, and the service can take it."""
         while True:
+            self._raise_if_stopped()
             await self.wait(lambda: not self._paused)
-            async with self.means.breaker.slot(service, self.policy.tool_concurrency) as slot:
-                # The line may have been long.
-                self._raise_if_stopped()
-                if self._paused:
-                    continue
-                yield slot
-                return
+            slots = self.means.breaker.slot(service, self.policy.tool_concurrency, self._stop)
+            with suppress(LeftLine):
+                async with slots as slot:
+                    # The line may have been long.
+                    self._raise_if_stopped()
+                    if not self._paused:
+                        yield slot
+                        return
 
     async def until_it_works(self, attempt: Callable[[], Awaitable[None]], *, stoppable: bool) -> None:
         """Make an attempt again and again until it is answered."""
@@ -267,7 +280,6 @@ class Carried:
 
     async def quiesce(self, reason: str) -> None:
         """Let no further call begin, and wait until those that are under way have come to rest."""
-        self._closed = self._closed or reason
-        self._ring()
+        self._close(reason)
         while self._under_way:
             await self._bell.wait()

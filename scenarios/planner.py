@@ -39,10 +39,11 @@ class Plan:
 def candidates(workflow: Workflow, chain: str, fault: str, forms: Sequence[str] = ()) -> list[Candidate]:
     """Every (form, site) of a fault class that applies to a workflow and chain; a drift is a candidate of its own."""
     found: list[Candidate] = []
+    every = sites(workflow, chain)
     for form in FAULTS[fault].forms:
         if forms and form.name not in forms:
             continue
-        for site in sites(workflow, chain):
+        for site in every:
             if form.applies(site):
                 drifts = site.drifts if fault == "stale_data" else ("",)
                 found.extend(Candidate(form, site, drift) for drift in drifts)

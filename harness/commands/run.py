@@ -19,7 +19,7 @@ from kintsugi.golden_workflows.spec import FileProblem, Workflow, load_workflows
 from kintsugi.harness.adapters import ADAPTERS
 from kintsugi.harness.commands.finish import finish, print_table
 from kintsugi.harness.commands.progress import Progress
-from kintsugi.harness.results import Results
+from kintsugi.harness.results import FolderProblem, Results
 from kintsugi.harness.suite_run import SuiteRun
 from kintsugi.scenarios.planner import Plan, plan
 from kintsugi.scenarios.suite import Suite, load_suite
@@ -159,9 +159,21 @@ def _known(what: str, names: Iterable[str], known: Iterable[str]) -> None:
 
 
 def planned(results: Results) -> tuple[Suite, dict[str, Workflow], Plan]:
-    """The suite, workflows and plan that a results folder was begun with."""
+    """The suite, workflows and plan that a results folder was begun with. Raises FileProblem, FolderProblem."""
     asked = results.run()
+    missing = [
+        key for key in ("suite", "suite_version", "seed", "suts", "workflows", "faults", "timing") if key not in asked
+    ]
+    if missing:
+        raise FolderProblem(
+            f"{results.folder / 'run.json'}: lacks {missing[0]!r}; another version of kintsugi wrote it"
+        )
     suite, workflows, _ = narrow(load_suite(asked["suite"]), [], [], [], [])
+    if suite.version != asked["suite_version"]:
+        raise FolderProblem(
+            f"{results.folder}: was run with version {asked['suite_version']} of suite {suite.name}, "
+            f"this is version {suite.version}; run the suite again"
+        )
     changes = {
         "workflows": asked["workflows"],
         "faults": [share for share in suite.faults if share.fault in asked["faults"]],

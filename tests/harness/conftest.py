@@ -372,6 +372,8 @@ class Answered:
 class StandIn:
     """Stands in for a launcher: a kill is over, with signal 9, once a test has set `reaped`."""
 
+    pid = 0
+
     def __init__(self) -> None:
         self.reaped = asyncio.Event()
         self.asked_to_kill = asyncio.Event()
@@ -382,11 +384,33 @@ class StandIn:
         return Exit(-9, 9, 0.0)
 
 
+class WatchedHistory(History):
+    """A history whose events can be waited for."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._changed = asyncio.Event()
+
+    def add(self, who: str, what: str, **data: Any) -> Event:
+        event = super().add(who, what, **data)
+        self._changed.set()
+        return event
+
+    async def until(self, who: str, what: str, count: int = 1) -> Event:
+        """Wait until a party has had so many events of a kind; the last of them."""
+        async with asyncio.timeout(20):
+            while len(found := of(self.events, who, what)) < count:
+                self._changed.clear()
+                await self._changed.wait()
+        return found[count - 1]
+
+
 class OpenDoors:
     """One trial's doors and person, and an HTTP client that sends what a worker of the SUT would send."""
 
-    def __init__(self, session: Session, workers: StandIn, http: ClientSession) -> None:
+    def __init__(self, session: Session, workers: StandIn, http: ClientSession, history: WatchedHistory) -> None:
         self.session, self.workers, self.http = session, workers, http
+        self.until = history.until
         services = {"tools": serve_tools, "model": serve_model, "human": self._human}
         self.doors = Doors(session, services)
         self.person = Person(session, self.doors.nemesis)
@@ -440,7 +464,7 @@ def open_doors(tmp_path: Path, make_trial: MakeTrial) -> NewDoors:
     @asynccontextmanager
     async def opened(workflow: str = "finance/invoice_payment", *strikes: str, **more: Any) -> AsyncIterator[OpenDoors]:
         workers, clients = StandIn(), StandIn()
-        history = History(tmp_path / "history.jsonl")
+        history = WatchedHistory(tmp_path / "history.jsonl")
         session = Session(
             make_trial(workflow, *strikes, **more),
             WORKFLOWS[workflow],
@@ -451,7 +475,7 @@ def open_doors(tmp_path: Path, make_trial: MakeTrial) -> NewDoors:
             tmp_path,
         )
         async with ClientSession() as http:
-            world = OpenDoors(session, workers, http)
+            world = OpenDoors(session, workers, http, history)
             await world.doors.open()
             try:
                 yield world

@@ -1,126 +1,112 @@
-"""What the gateway says in pieces is what it says whole."""
+"""The model over HTTP: chat completions, whole and streamed, with their usage."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from kintsugi.golden_workflows.spec import load_workflows
-from kintsugi.harness.gateway import _is_chat, _right, _streamed, tokens_of
-from kintsugi.harness.mistakes import _DAMAGES, damage
-from kintsugi.harness.script import Reply, Wanted, call_reply, reply_to
+from kintsugi.golden_workflows.chains.naive import _functions
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+NewDoors = Callable[..., AbstractAsyncContextManager[Any]]
 
-INVOICE = load_workflows()["finance/invoice_payment"]
-HEAD = {"id": "chatcmpl-1", "created": 0, "model": "scripted"}
-USAGE = {"prompt_tokens": 90, "completion_tokens": 10, "total_tokens": 100}
+INPUTS = {
+    "invoice": {"id": "INV-1041", "amount_cents": 128400, "currency": "EUR"},
+    "order": {"id": "PO-88", "amount_cents": 128400, "received_cents": 128400},
+}
 
 
-def chunks(stream: str) -> Iterator[dict[str, Any]]:
-    """The chunks of a stream of server-sent events, which ends with a word of its own."""
-    *events, end = stream.split("\n\n")[:-1]
-    assert end == "data: [DONE]"
-    for event in events:
-        assert event.startswith("data: ")
-        yield json.loads(event.removeprefix("data: "))
+def judgement() -> dict[str, Any]:
+    """What an optimized chain asks."""
+    content = json.dumps({"step": "match", "inputs": INPUTS})
+    form = {"type": "json_schema", "json_schema": {"name": "match", "schema": {"type": "object"}}}
+    return {"messages": [{"role": "user", "content": content}], "response_format": form}
 
 
-def put_together(stream: str) -> Reply:
-    """The reply that a client makes of a stream."""
-    content, reasons = "", []
-    made: dict[int, dict[str, Any]] = {}
-    for chunk in chunks(stream):
-        assert chunk["object"] == "chat.completion.chunk"
-        assert chunk["id"] == HEAD["id"]
-        for choice in chunk["choices"]:
-            delta = choice["delta"]
-            content += delta.get("content") or ""
-            for piece in delta.get("tool_calls") or []:
-                call = made.setdefault(piece["index"], {"function": {"name": "", "arguments": ""}})
-                call |= {key: piece[key] for key in ("id", "type") if key in piece}
-                call["function"]["name"] += piece["function"].get("name", "")
-                call["function"]["arguments"] += piece["function"]["arguments"]
-            reasons += [choice["finish_reason"]] if choice["finish_reason"] else []
-    message: dict[str, Any] = {"role": "assistant", "content": content or None}
-    if made:
-        message["tool_calls"] = [made[index] for index in sorted(made)]
-    (reason,) = reasons
-    return Reply(message, reason)
+def turn(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """What a naive chain asks first."""
+    return {"messages": [{"role": "user", "content": plan["task"]}], "tools": _functions(plan)}
 
 
-def same(streamed: Reply, whole: Reply) -> bool:
-    content = whole.message.get("content") or None
-    return streamed == Reply({**whole.message, "content": content}, whole.finish_reason)
+def put_together(text: str) -> tuple[dict[str, Any], str, dict[str, int]]:
+    """A streamed completion, read as a client of the protocol does: its message, finish reason and usage."""
+    *events, end, rest = text.split("\n\n")
+    assert (end, rest) == ("data: [DONE]", "")
+    chunks = [json.loads(event.removeprefix("data: ")) for event in events]
+    assert {chunk["object"] for chunk in chunks} == {"chat.completion.chunk"}
+    assert len({chunk["id"] for chunk in chunks}) == 1
+    message: dict[str, Any] = {"content": None}
+    calls: dict[int, dict[str, Any]] = {}
+    finish = []
+    for choice in (choice for chunk in chunks for choice in chunk["choices"]):
+        delta = choice["delta"]
+        message["role"] = delta.get("role", message.get("role"))
+        if "content" in delta:
+            message["content"] = (message["content"] or "") + delta["content"]
+        for part in delta.get("tool_calls", []):
+            if "id" in part:
+                calls[part["index"]] = {"id": part["id"], "type": part["type"], "function": {**part["function"]}}
+            else:
+                calls[part["index"]]["function"]["arguments"] += part["function"]["arguments"]
+        finish += [choice["finish_reason"]] if choice["finish_reason"] else []
+    if calls:
+        message["tool_calls"] = list(calls.values())
+    (usage,) = [chunk["usage"] for chunk in chunks if "usage" in chunk]
+    (reason,) = finish
+    return message, reason, usage
 
 
-PAY = reply_to(INVOICE, Wanted("call", "pay", 0, INVOICE.truth.effects[0].args, "bank__pay"), 7, 1)
-CLOSE = reply_to(INVOICE, Wanted("close", "end", 0), 7, 1)
+@pytest.mark.parametrize("asks", ["judgement", "turn"])
+async def test_a_streamed_reply_is_the_script_s(open_doors: NewDoors, asks: str) -> None:
+    async with open_doors() as world:
+        request = judgement() if asks == "judgement" else turn(world.session.workflow.plan)
+        streamed = await world.post("model", "/chat/completions", {**request, "stream": True})
+        assert streamed.headers["Content-Type"].startswith("text/event-stream")
+        message, finish_reason, usage = put_together(streamed.body)
+        (reply,) = world.saw("gateway", "reply")
+        assert {k: v for k, v in message.items() if v is not None} == {
+            k: v for k, v in reply["message"].items() if v is not None
+        }
+        assert finish_reason == reply["finish_reason"] == ("stop" if asks == "judgement" else "tool_calls")
+        assert usage == {
+            "prompt_tokens": reply["prompt_tokens"],
+            "completion_tokens": reply["completion_tokens"],
+            "total_tokens": reply["prompt_tokens"] + reply["completion_tokens"],
+        }
 
 
-@pytest.mark.parametrize("reply", [PAY, CLOSE])
-@pytest.mark.parametrize("how", ["", *_DAMAGES])
-def test_a_stream_holds_the_whole_reply(how: str, reply: Reply) -> None:
-    if how:
-        reply = damage(how, reply, [dict(PAY.message)], "7/r0/pay/0/2")
-    assert same(put_together(_streamed(HEAD, reply, USAGE)), reply)
+async def test_a_whole_reply_is_a_chat_completion(open_doors: NewDoors) -> None:
+    async with open_doors() as world:
+        answer = await world.post("model", "/chat/completions", {**judgement(), "model": "m"})
+        assert (answer.body["object"], answer.body["model"]) == ("chat.completion", "m")
+        (choice,) = answer.body["choices"]
+        assert json.loads(choice["message"]["content"])["decision"] == "pay"
+        assert answer.body["usage"]["total_tokens"] > 0
 
 
-@given(text=st.text(), arguments=st.dictionaries(st.text(max_size=5), st.text() | st.integers(), max_size=4))
-def test_whatever_the_reply_holds(text: str, arguments: dict[str, Any]) -> None:
-    for reply in (Reply({"role": "assistant", "content": text}, "stop"), call_reply("f", arguments, text)):
-        assert same(put_together(_streamed(HEAD, reply, USAGE)), reply)
+async def test_free_text_differs_at_each_ask(open_doors: NewDoors) -> None:
+    async with open_doors() as world:
+        said = [(await world.post("model", "/chat/completions", judgement())).body for _ in range(2)]
+        texts = [json.loads(body["choices"][0]["message"]["content"]) for body in said]
+        assert texts[0]["decision"] == texts[1]["decision"]
+        assert texts[0]["note"] != texts[1]["note"]
+        assert [event["n"] for event in world.saw("gateway", "ask")] == [1, 2]
 
 
-def test_usage_comes_last_and_once() -> None:
-    found = [chunk.get("usage") for chunk in chunks(_streamed(HEAD, PAY, USAGE))]
-    assert found[-1] == USAGE
-    assert not any(found[:-1])
+async def test_a_damaged_reply_is_damaged_once_and_said_to_be(open_doors: NewDoors) -> None:
+    async with open_doors("finance/invoice_payment", "malformed_output.invalid_json@model:match[0]#1@during") as world:
+        first, second = [(await world.post("model", "/chat/completions", judgement())).body for _ in range(2)]
+        with pytest.raises(ValueError, match="delimiter"):
+            json.loads(first["choices"][0]["message"]["content"])
+        json.loads(second["choices"][0]["message"]["content"])
+        assert [event["damaged"] for event in world.saw("gateway", "reply")] == [True, False]
+        assert len(world.saw("nemesis", "witnessed")) == 1
 
 
-def test_more_text_is_more_tokens() -> None:
-    assert tokens_of(None) == 1
-    assert tokens_of("x" * 398) == 100
-    assert tokens_of({"a": "x" * 400}) > tokens_of({"a": "x"})
-
-
-def test_the_right_reply_of_a_call_is_kept_for_comparison() -> None:
-    right = {"kind": "call", "function": "bank__pay", "arguments": json.dumps(INVOICE.truth.effects[0].args)}
-    wanted = Wanted("call", "pay", 0, INVOICE.truth.effects[0].args, "bank__pay")
-    assert _right(wanted, PAY) == right
-    assert _right(Wanted("close", "end", 0), CLOSE) == {"kind": "close"}
-
-
-@pytest.mark.parametrize(
-    "body",
-    [
-        None,
-        [],
-        "text",
-        {},
-        {"messages": "text"},
-        {"messages": ["text"]},
-        {"messages": [], "response_format": "json"},
-        {"messages": [], "response_format": {"json_schema": "x"}},
-        {"messages": [], "tools": {"a": 1}},
-        {"messages": [], "tools": [{}]},
-        {"messages": [], "tools": [{"function": {}}]},
-        {"messages": [{"role": "tool", "tool_call_id": ["x"]}]},
-        {"messages": [{"tool_calls": [{"function": "pay"}]}]},
-        {"messages": [{"tool_calls": "pay"}]},
-    ],
-)
-def test_a_request_that_no_model_would_take_is_turned_down(body: object) -> None:
-    assert not _is_chat(body)
-
-
-def test_a_request_for_a_chat_completion() -> None:
-    assert _is_chat({"messages": []})
-    tools = [{"type": "function", "function": {"name": "f"}}]
-    messages = [dict(PAY.message), {"role": "tool", "tool_call_id": "x", "content": "{}"}]
-    assert _is_chat({"messages": messages, "tools": tools, "response_format": None})
+async def test_only_chat_completions_are_served(open_doors: NewDoors) -> None:
+    async with open_doors() as world:
+        assert (await world.post("model", "/completions", {"messages": []})).status == 400
+        assert world.saw("gateway") == []

@@ -11,6 +11,7 @@ from kintsugi.runtime.breaker import (
     FAILURES_TO_OPEN,
     Breaker,
     Circuit,
+    LeftLine,
 )
 
 
@@ -113,12 +114,14 @@ async def test_no_more_than_the_limit_at_once_first_come_first_served() -> None:
     assert entered == list(range(10))
 
 
-async def test_a_caller_that_gives_up_in_line_or_inside_is_not_missed() -> None:
+@pytest.mark.parametrize("stoppable", [True, False])
+async def test_a_caller_that_is_cancelled_in_line_or_inside_is_not_missed(*, stoppable: bool) -> None:
     breaker = Breaker(Clock())
+    stop = asyncio.get_running_loop().create_future() if stoppable else None
     inside, first = asyncio.Event(), asyncio.Event()
 
     async def hold() -> None:
-        async with breaker.slot("tool", 1):
+        async with breaker.slot("tool", 1, stop):
             inside.set()
             await first.wait()
 
@@ -132,6 +135,29 @@ async def test_a_caller_that_gives_up_in_line_or_inside_is_not_missed() -> None:
     async with asyncio.timeout(1), breaker.slot("tool", 1) as slot:
         slot.answered()
     assert breaker.waiting("tool") == 0
+
+
+async def test_who_is_told_to_stop_leaves_the_line() -> None:
+    breaker, stop = Breaker(Clock()), asyncio.get_running_loop().create_future()
+    inside, leave = asyncio.Event(), asyncio.Event()
+
+    async def hold() -> None:
+        async with breaker.slot("tool", 1, stop):
+            inside.set()
+            await leave.wait()
+
+    holder = asyncio.create_task(hold())
+    await inside.wait()
+    in_line = asyncio.create_task(hold())
+    await asyncio.sleep(0)
+    stop.set_result(None)
+    with pytest.raises(LeftLine):
+        await in_line
+    # Who is inside finishes.
+    leave.set()
+    await holder
+    async with asyncio.timeout(1), breaker.slot("tool", 1):
+        pass
 
 
 async def test_an_outage_meets_one_caller_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -212,6 +214,27 @@ async def test_a_cancelled_run_fails_and_can_be_tried_again(world: World, workin
     assert len(world.posts) == 1
 
 
+async def test_a_run_is_cancelled_in_the_middle_of_an_outage(world: World, working: Working, plan: MakePlan) -> None:
+    """It need not come to the front of the line of those that wait for the tool."""
+
+    async def down(_request: web.Request) -> web.StreamResponse:
+        return web.json_response({}, status=503, headers={"Retry-After": "1000"})
+
+    async def chain(ctx: DurableContext, _plan: Plan) -> str:
+        return str((await ctx.tool("one", ToolCall("keyed", {}), step="s")).ok)
+
+    world.before = down
+    async with working(chain):
+        for run_id in ("first", "run"):
+            minimal.submit(world.state_dir, run_id, {"chain": "chain", "plan": plan()})
+            await world.until(lambda: bool(world.calls))
+            await world.until_recorded(run_id, "failed" if run_id == "first" else "claimed")
+        minimal.cancel(world.state_dir, "run")
+        await world.until_ended()
+    assert world.ends == [("run", "failed", "cancelled by an operator")]
+    assert world.calls == ["keyed"]
+
+
 async def test_retry_cuts_a_back_off_short(world: World, working: Working, plan: MakePlan) -> None:
     slow = plan(backoff_base_seconds=1000.0, backoff_cap_seconds=1000.0)
     minimal.submit(world.state_dir, "run", {"chain": "chain", "plan": slow})
@@ -298,6 +321,19 @@ def test_what_is_said_to_an_unknown_run_is_refused(tmp_path: Path) -> None:
     assert minimal.status(tmp_path, "x")["state"] == "unknown"
     with pytest.raises(ValueError, match="decision"):
         minimal.decide(tmp_path, "x", "q", {"decision": "approve"})
+
+
+def test_its_import_opens_nothing_and_starts_no_thread() -> None:
+    """The launcher forks workers from a process that has imported it."""
+    program = """
+import os, threading
+before = {fd: os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")}
+import kintsugi.runtime.minimal
+after = {fd: os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")}
+print(threading.active_count(), sorted(after) == sorted(before))
+"""
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert said == "1 True\n"
 
 
 def one_failure(world: World) -> Handler:

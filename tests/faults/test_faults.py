@@ -1,0 +1,257 @@
+"""Every fault class: what it is made of, and at which sites each of its forms strikes, and at no others."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass
+from itertools import product
+from typing import get_args
+
+import pytest
+
+from kintsugi.faults import FAULTS
+from kintsugi.faults.actions import Action, Answer, Corrupt, Cut, Decide, Drift, Hold, Kill, Outage, Refuse
+from kintsugi.faults.fault import Form, Layer
+from kintsugi.faults.points import Point, Site
+
+TEN = {
+    "worker_kill",
+    "tool_timeout",
+    "partial_side_effect",
+    "network_failure",
+    "malformed_output",
+    "stale_data",
+    "approval_delay",
+    "node_loss",
+    "loop",
+    "retry_storm",
+}
+FORMS = [(fault.name, form) for fault in FAULTS.values() for form in fault.forms]
+
+# --- every site there is ------------------------------------------------------------------------------------
+
+SITES = {
+    "submit@after": Site(Point("submit", "start", phase="after")),
+    **{f"read@{p}": Site(Point("tool", "get", phase=p), "s.get", "read") for p in ("before", "after")},
+    **{
+        f"write@{p}": Site(Point("tool", "put", phase=p), "s.put", "write", "key")
+        for p in ("before", "during", "committed", "after")
+    },
+    "write[1]@before": Site(Point("tool", "put", 1, phase="before"), "s.put", "write", "none"),
+    **{
+        f"{proposes}@{p}": Site(Point("model", "ask", phase=p), proposes=proposes)
+        for proposes, p in product(("call", "answer", "close"), ("before", "during", "after"))
+    },
+    **{f"human@{p}": Site(Point("human", "put", phase=p)) for p in ("before", "committed", "waiting")},
+    "drifting@waiting": Site(Point("human", "put", phase="waiting"), drifts=("moved",)),
+    **{f"decision@{p}": Site(Point("decision", "put", phase=p)) for p in ("before", "after")},
+    "timer@waiting": Site(Point("timer", "pause", phase="waiting")),
+    "drifting_timer@waiting": Site(Point("timer", "pause", phase="waiting"), drifts=("moved",)),
+    **{f"end@{p}": Site(Point("end", "end", phase=p)) for p in ("before", "committed", "after")},
+}
+
+
+def at(*names: str) -> set[str]:
+    """The sites whose name is given, or whose phase is (``@after``), or whose boundary is (``write``)."""
+    found = {site for site in SITES if site in names or f"@{site.split('@')[1]}" in names or site.split("@")[0] in names}
+    assert found
+    return found
+
+
+AFTER = at("@after")
+EXACT = set(SITES) - AFTER
+PROPOSALS = at("call@during", "answer@during")
+TOOLS_BEFORE = at("read@before", "write@before", "write[1]@before")
+WAITS = at("human@waiting", "drifting@waiting")
+DRIFTS = at("drifting@waiting", "drifting_timer@waiting")
+MODEL_BEFORE = at("call@before", "answer@before", "close@before")
+MODEL_DURING = at("call@during", "answer@during", "close@during")
+
+WHERE = {
+    "worker_kill": {
+        "at_boundary": EXACT,
+        "again_in_recovery": at("@before", "@during") - at("decision"),
+        "after_0ms": AFTER,
+        "after_1ms": AFTER,
+        "after_5ms": AFTER,
+        "after_20ms": AFTER,
+    },
+    "tool_timeout": {
+        "not_applied": TOOLS_BEFORE,
+        "applied": at("write@committed"),
+        "twice": TOOLS_BEFORE,
+        "beyond_budget": TOOLS_BEFORE,
+    },
+    "partial_side_effect": dict.fromkeys(("reset", "empty", "error_500", "killed"), at("write@committed")),
+    "network_failure": {
+        "refused": TOOLS_BEFORE | MODEL_BEFORE,
+        "reset_before": TOOLS_BEFORE | MODEL_BEFORE,
+        "reset_twice": TOOLS_BEFORE | MODEL_BEFORE,
+        "silent": TOOLS_BEFORE | MODEL_BEFORE,
+        "reset_generated": MODEL_DURING,
+        "reset_committed": at("write@committed"),
+    },
+    "malformed_output": {
+        **dict.fromkeys(
+            (
+                "truncated_json",
+                "invalid_json",
+                "prose",
+                "wrong_types",
+                "missing_parameter",
+                "invented_parameter",
+                "empty_reply",
+                "finish_length",
+            ),
+            PROPOSALS,
+        ),
+        "unknown_tool": at("call@during"),
+        "same_call_twice": at("call@during"),
+        "three_times": at("answer@during"),
+    },
+    "stale_data": {"while_waiting": DRIFTS, "while_restarting": DRIFTS},
+    "approval_delay": dict.fromkeys(
+        (
+            "late",
+            "late_after_restart",
+            "delivered_twice",
+            "before_wait",
+            "rejected",
+            "rejected_after_restart",
+            "never",
+        ),
+        WAITS,
+    ),
+    "node_loss": {"process": EXACT},
+    "loop": {
+        "repeats_3": at("call@during", "close@during"),
+        "repeats_forever": at("call@during", "close@during"),
+        "rambles_2": at("answer@during"),
+        "rambles_forever": at("answer@during"),
+    },
+    "retry_storm": dict.fromkeys(("unavailable_503", "limited_429"), at("read@before", "write@before")),
+}
+
+
+@pytest.mark.parametrize(("fault", "form"), FORMS, ids=[f"{fault}.{form.name}" for fault, form in FORMS])
+def test_a_form_strikes_at_its_sites_and_at_no_others(fault: str, form: Form) -> None:
+    assert {name for name, site in SITES.items() if form.applies(site)} == WHERE[fault][form.name]
+
+
+def test_the_table_holds_every_form() -> None:
+    assert {fault: set(forms) for fault, forms in WHERE.items()} == {
+        fault.name: {form.name for form in fault.forms} for fault in FAULTS.values()
+    }
+
+
+def test_a_fault_that_strikes_a_write_strikes_one_of_any_kind() -> None:
+    for fault, form in FORMS:
+        for phase in ("before", "during", "committed", "after"):
+            kinds = {
+                form.applies(Site(Point("tool", "put", phase=phase), "s.put", "write", kind))
+                for kind in ("key", "lookup", "none")
+            }
+            assert len(kinds) == 1, f"{fault}.{form.name}@{phase}"
+
+
+# --- what it is made of -------------------------------------------------------------------------------------
+
+
+def test_the_ten_of_the_catalogue_are_there() -> None:
+    assert set(FAULTS) >= TEN
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_class_is_whole(name: str) -> None:
+    fault = FAULTS[name]
+    assert fault.name == name
+    assert fault.layer in get_args(Layer)
+    assert fault.dealt_with_by in {"engine", "adapter", "chain"}
+    assert fault.what.endswith(".")
+    assert fault.witness.endswith(".")
+    names = [form.name for form in fault.forms]
+    assert len(names) == len(set(names)) > 0
+    assert all(name.isidentifier() and name == name.lower() for name in names)
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_form_is_found_by_its_name(name: str) -> None:
+    for form in FAULTS[name].forms:
+        assert FAULTS[name].form(form.name) is form
+    with pytest.raises(KeyError, match="no_such_form"):
+        FAULTS[name].form("no_such_form")
+
+
+@pytest.mark.parametrize(("fault", "form"), FORMS, ids=[f"{fault}.{form.name}" for fault, form in FORMS])
+def test_a_form_is_composed_of_the_actions_there_are(fault: str, form: Form) -> None:
+    assert form.actions
+    assert all(type(action) in get_args(Action) for action in form.actions)
+    assert form.nodes >= 1
+    assert form.copies >= 1
+    # An action that is done beside the boundary comes last, after the kill that goes with it.
+    assert all(isinstance(action, Kill) for action in form.actions[:-1])
+    lost = [action for action in form.actions if isinstance(action, Kill) and action.restart == "never"]
+    assert bool(lost) == (form.nodes > 1), "a node that never comes back leaves another one"
+    assert (form.copies > 1) == any(isinstance(action, Outage) for action in form.actions)
+
+
+@pytest.mark.parametrize(("fault", "form"), FORMS, ids=[f"{fault}.{form.name}" for fault, form in FORMS])
+def test_numbers_are_possible(fault: str, form: Form) -> None:
+    for action in form.actions:
+        match action:
+            case Kill(delay_ms=delay, times=times):
+                assert delay >= 0
+                assert times >= 1
+                assert not (delay and any(form.applies(SITES[site]) for site in EXACT)), "only after a response"
+            case Hold(times=times, seconds_max=seconds):
+                assert times >= 1
+                assert seconds > 0
+            case Cut(times=times) | Corrupt(times=times):
+                assert times >= 1
+            case Answer(status=status, times=times):
+                assert 400 <= status < 600
+                assert times >= 1
+            case Refuse(seconds=seconds):
+                assert seconds > 0
+            case Outage(status=status, seconds=seconds):
+                assert 400 <= status < 600
+                assert seconds > 0
+            case Decide(delay_hours=hours, deliveries=deliveries):
+                assert hours > 0
+                assert deliveries >= 1
+            case Drift():
+                pass
+
+
+@pytest.mark.parametrize("action", get_args(Action))
+def test_an_action_is_plain_data(action: type) -> None:
+    assert is_dataclass(action)
+    assert getattr(action, "__dataclass_params__").frozen  # noqa: B009 - unknown to the type of a type
+    assert all(field.type for field in fields(action))
+    assert (action.__doc__ or "").strip()
+
+
+def test_what_outlasts_a_budget_may_halt() -> None:
+    may = {f"{fault}.{form.name}" for fault, form in FORMS if form.may_halt}
+    assert may == {"tool_timeout.beyond_budget", "loop.repeats_forever", "loop.rambles_forever"}
+
+
+def test_beyond_budget_is_beyond_the_budget_of_every_workflow_that_is_shipped() -> None:
+    from kintsugi.golden_workflows.spec import load_workflows
+
+    (hold,) = FAULTS["tool_timeout"].form("beyond_budget").actions
+    assert isinstance(hold, Hold)
+    policies = [workflow.policy for workflow in load_workflows().values()]
+    assert hold.times >= max(policy.attempts for policy in policies)
+    assert hold.seconds_max > max(policy.tool_timeout_seconds for policy in policies)
+    three = FAULTS["malformed_output"].form("three_times").actions[0]
+    assert isinstance(three, Corrupt)
+    assert three.times < min(policy.malformed_attempts for policy in policies), "it stays within the budget"
+
+
+def test_a_rejection_that_never_comes_comes_before_the_approval_would_expire() -> None:
+    never = FAULTS["approval_delay"].form("never").actions[0]
+    late = FAULTS["approval_delay"].form("late").actions[0]
+    assert isinstance(never, Decide)
+    assert isinstance(late, Decide)
+    assert never.answer == "expire"
+    assert never.delay_hours > late.delay_hours

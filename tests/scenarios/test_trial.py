@@ -1,0 +1,65 @@
+"""A trial is plain data that is named, stored and read back."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from kintsugi.faults.points import Point
+from kintsugi.scenarios.trial import Strike, Trial
+
+PAY = Strike("worker_kill", "at_boundary", Point("tool", "pay", 0, 1, "before"))
+TELL = Strike("stale_data", "while_waiting", Point("human", "tell", 2, 1, "waiting"))
+TRIAL = Trial("fault", "minimal", "optimized", "finance/invoice_payment", (PAY, TELL), 7, "none", drift="moved")
+
+
+def test_an_id_can_be_read() -> None:
+    assert TRIAL.id == (
+        "minimal+optimized~finance/invoice_payment~worker_kill.at_boundary@tool:pay[0]#1@before,"
+        "stale_data.while_waiting@human:tell[2]#1@waiting~moved~s7"
+    )
+    assert Trial("clean", "naive", "naive", "a/b", seed=3).id == "naive+naive~a/b~clean~s3"
+
+
+def test_whatever_makes_another_trial_makes_another_id() -> None:
+    changes: list[dict[str, object]] = [
+        {"kind": "timing"},
+        {"sut": "naive"},
+        {"chain": "naive"},
+        {"workflow": "a/b"},
+        {"schedule": (PAY,)},
+        {"schedule": (TELL, PAY)},
+        {"schedule": ()},
+        {"seed": 8},
+        {"drift": ""},
+        {"repeat": 1},
+    ]
+    ids = [TRIAL.id, *(replace(TRIAL, **change).id for change in changes)]  # type: ignore[arg-type]
+    assert len(set(ids)) == len(ids)
+
+
+def test_it_is_counted_under_its_first_fault() -> None:
+    assert TRIAL.fault == "worker_kill"
+    assert replace(TRIAL, schedule=()).fault == ""
+
+
+def test_it_is_read_back_as_it_was() -> None:
+    for trial in (TRIAL, replace(TRIAL, copies=50, nodes=2, weight=2.5, repeat=3), Trial("clean", "a", "b", "c/d")):
+        assert Trial.from_json(json.loads(json.dumps(trial.to_json()))) == trial
+
+
+def test_what_a_later_version_adds_is_passed_over() -> None:
+    assert Trial.from_json({**TRIAL.to_json(), "new": 1}) == TRIAL
+
+
+@pytest.mark.parametrize("data", [{}, {"schedule": []}, {"schedule": [{"fault": "x"}]}, [], None, {"schedule": 3}])
+def test_what_is_no_trial(data: object) -> None:
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        Trial.from_json(data)  # type: ignore[arg-type]
+
+
+def test_a_point_that_is_none_is_said_to_be_so() -> None:
+    data = TRIAL.to_json()
+    data["schedule"][0]["point"] = "pay"
+    with pytest.raises(ValueError, match="'pay' is no point"):
+        Trial.from_json(data)
