@@ -62,9 +62,7 @@ def two_by_two(results: Sequence[TrialResult], prices: Prices) -> list[dict[str,
             keys = [(s, c) for s in (sut, REFERENCE_SUT) for c in ("optimized", "naive")]
             common = sorted(set.intersection(*(set(table[key]) for key in keys)))
             cells = {"+".join(key): _figures([table[key][pair] for pair in common], prices) for key in keys}
-            found.append(
-                {"class": name, "condition": condition, "sut": sut, "pairs": len(common), "cells": cells}
-            )
+            found.append({"class": name, "condition": condition, "sut": sut, "pairs": len(common), "cells": cells})
     for row in found:
         row["against"] = REFERENCE_SUT
     return found
@@ -113,9 +111,7 @@ def _figures(chosen: Sequence[TrialResult], prices: Prices) -> dict[str, Any]:
     }
 
 
-def _compare(
-    first: Mapping[Pair, TrialResult], second: Mapping[Pair, TrialResult], prices: Prices
-) -> dict[str, Any]:
+def _compare(first: Mapping[Pair, TrialResult], second: Mapping[Pair, TrialResult], prices: Prices) -> dict[str, Any]:
     common = sorted(set(first) & set(second))
     here, there = (_figures([side[pair] for pair in common], prices) for side in (first, second))
     known = here["machine"] is not None and there["machine"]

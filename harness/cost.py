@@ -122,9 +122,7 @@ def sensitivity(results: Sequence[TrialResult], prices: Prices) -> list[dict[str
     good = sum(map(completed, results))
     if not good:
         return []
-    machine, review, repair = (
-        sum(getattr(c, n) for c in costs) / good for n in ("machine", "review", "repair")
-    )
+    machine, review, repair = (sum(getattr(c, n) for c in costs) / good for n in ("machine", "review", "repair"))
     return [
         {
             "repair_minutes_factor": minutes,

@@ -72,7 +72,7 @@ class Incoming:
         return True
 
     async def _of_the_dead(self) -> bool:
-        """Wait where all requests are held, though this one came before that; whether its worker was killed meanwhile."""
+        """Wait where all requests are held, though this one came earlier; whether its worker was killed meanwhile."""
         await self.session.open_gate.wait()
         return self.generation.dead
 
@@ -97,7 +97,9 @@ class Incoming:
         else:
             transport.close()
 
-    async def answer(self, crossing: Crossing, status: int, body: Any, headers: Mapping[str, str] | None = None) -> bool:
+    async def answer(
+        self, crossing: Crossing, status: int, body: Any, headers: Mapping[str, str] | None = None
+    ) -> bool:
         """Send the answer of a boundary, then let the nemesis strike after it; whether the answer was delivered.
 
         Where a kill follows, all of the trial's requests are held from here until the worker is dead. It follows only
@@ -253,5 +255,5 @@ def _bound(port: int) -> socket.socket:
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     bound.bind(("127.0.0.1", port))
-    bound.setblocking(False)
+    bound.setblocking(False)  # noqa: FBT003 - the socket's own signature
     return bound

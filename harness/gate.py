@@ -92,9 +92,7 @@ def judge(summary: Summary, thresholds: Thresholds, baseline: Summary | None = N
                 elif baseline is not None:
                     finding = _beside(line, name, reading, summary, baseline, thresholds.unjudged_max)
             judged.append(
-                _judged(
-                    line, name, reading, finding or _Finding("inconclusive", "this line needs --baseline")
-                )
+                _judged(line, name, reading, finding or _Finding("inconclusive", "this line needs --baseline"))
             )
     verdicts = {line.verdict for line in judged}
     if "fail" in verdicts:
@@ -221,8 +219,7 @@ def _difference(here: Reading, there: Reading, better: str) -> tuple[float, floa
     Medicine 27, 2008). An exhaustive rate is known exactly.
     """
     (l1, p1, u1), (l2, p2, u2) = (
-        (r.value if r.low is None else r.low, r.value, r.value if r.high is None else r.high)
-        for r in (here, there)
+        (r.value if r.low is None else r.low, r.value, r.value if r.high is None else r.high) for r in (here, there)
     )
     point = p1 - p2
     low, high = point - math.hypot(p1 - l1, u2 - p2), point + math.hypot(u1 - p1, p2 - l2)
@@ -253,9 +250,7 @@ def _target(line: Line) -> str:
     if key == "zero":
         return "0"
     shown = {"cost": f"${value:.4f}", "seconds": f"{value:g} s", "number": f"{value:g}"}
-    amount = (
-        f"{value * 100:g}%" if line.relative else shown.get(METRICS[line.metric].kind, f"{value * 100:g}%")
-    )
+    amount = f"{value * 100:g}%" if line.relative else shown.get(METRICS[line.metric].kind, f"{value * 100:g}%")
     return {
         "at_least": f"≥ {amount}",
         "at_most": f"≤ {amount}",

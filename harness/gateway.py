@@ -87,7 +87,11 @@ def _right(wanted: Wanted, reply: Reply) -> Mapping[str, Any]:
     """What the right reply would have held, for the tool accuracy as proposed."""
     if wanted.kind != "call":
         return {"kind": wanted.kind}
-    return {"kind": "call", "function": wanted.function, "arguments": reply.message["tool_calls"][0]["function"]["arguments"]}
+    return {
+        "kind": "call",
+        "function": wanted.function,
+        "arguments": reply.message["tool_calls"][0]["function"]["arguments"],
+    }
 
 
 def _body(crossing: Crossing, request: Mapping[str, Any], reply: Reply, usage: Mapping[str, int]) -> Any:

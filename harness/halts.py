@@ -1,4 +1,4 @@
-"""Judges halts: a stop for a person is right where nothing a program can do would tell, or a declared budget is spent."""
+"""Judges halts: a stop for a person is right where nothing a program can do would tell, or a budget is spent."""
 
 from __future__ import annotations
 

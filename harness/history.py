@@ -62,9 +62,7 @@ def read_history(path: Path) -> list[Event]:
     """The events of a stored history. A last line that was cut short by a crash is left out."""
     events: list[Event] = []
     with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            if line.endswith("\n"):
-                events.append(json.loads(line))
+        events.extend(json.loads(line) for line in lines if line.endswith("\n"))
     return events
 
 

@@ -44,6 +44,7 @@ END_REPORT = {
     "properties": {"status": {"enum": ["completed", "failed"]}},
 }
 
+
 class Human:
     """One trial's person. `serve` is the inbox; what the person does runs beside it."""
 
@@ -79,7 +80,12 @@ class Human:
                 for other in run.questions.values()
             )
             question = {**body, "request_id": request_id, "step": step, "item": item, "digest": digest, "open": True}
-            question |= {"decision": None, "witness": None, "tool": body.get("tool") or "", "asked_by": incoming.generation.number}
+            question |= {
+                "decision": None,
+                "witness": None,
+                "tool": body.get("tool") or "",
+                "asked_by": incoming.generation.number,
+            }
             run.questions[request_id] = question
             history.add(
                 "human",
@@ -156,7 +162,11 @@ class Human:
     @staticmethod
     def _count(run: Run, question: dict[str, Any]) -> int:
         """How many approvals of this step had been asked for, this one included."""
-        same = [q for q in run.questions.values() if (q["kind"], q["step"], q["item"]) == ("approval", question["step"], question["item"])]
+        same = [
+            q
+            for q in run.questions.values()
+            if (q["kind"], q["step"], q["item"]) == ("approval", question["step"], question["item"])
+        ]
         return same.index(question) + 1
 
     def _answer(self, run: Run, question: dict[str, Any], decide: Decide) -> None:
@@ -164,7 +174,9 @@ class Human:
         if decide.answer == "approve":
             token = secrets.token_urlsafe(12)
             good_for = self._session.workflow.policy.approval_expires_seconds * TIME_SCALE
-            run.approvals[token] = Approval(question["tool"], question["digest"], asyncio.get_running_loop().time() + good_for)
+            run.approvals[token] = Approval(
+                question["tool"], question["digest"], asyncio.get_running_loop().time() + good_for
+            )
             decision |= {"token": token, "expires_at": _unix_now() + good_for}
         question["decision"] = decision
         self._decided(run, question)
@@ -220,7 +232,9 @@ class Human:
                     "decide", str(self._session.state_folder), run.id, question["request_id"], question["decision"]
                 )
             except RuntimeError as error:
-                self._session.history.add("human", "not_acknowledged", run=run.id, question=question["request_id"], error=str(error))
+                self._session.history.add(
+                    "human", "not_acknowledged", run=run.id, question=question["request_id"], error=str(error)
+                )
                 await asyncio.sleep(DELIVERY_RETRY_SECONDS)
             else:
                 self._delivered(run, question)
@@ -234,7 +248,12 @@ class Human:
             lives = len({g.number for g in self._session.generations.values() if g.number > question["asked_by"]})
             witness(f"decision {decide.answer} after {decide.delay_hours:g} h, {lives} worker(s) since the question")
         self._session.history.add(
-            "human", "delivered", run=run.id, question=question["request_id"], step=question["step"], kind=question["kind"]
+            "human",
+            "delivered",
+            run=run.id,
+            question=question["request_id"],
+            step=question["step"],
+            kind=question["kind"],
         )
 
     async def _polled(self, incoming: Incoming) -> None:

@@ -34,7 +34,9 @@ class Identifier:
         for call in reference_calls(workflow):
             self._calls.setdefault(call.tool, []).append(call)
 
-    def tool(self, tool: str, arguments: Mapping[str, Any], done: Mapping[tuple[str, int], int]) -> tuple[str, int] | None:
+    def tool(
+        self, tool: str, arguments: Mapping[str, Any], done: Mapping[tuple[str, int], int]
+    ) -> tuple[str, int] | None:
         """The (step, item) that a call is most likely meant to be; None where the plan has no call of that tool.
 
         The one that shares most arguments, free text aside; among equals the first that is not `done` (a count of

@@ -77,9 +77,7 @@ def trials_needed(target: float, *, sided: int = 1, failures: int = 0, confidenc
     return high
 
 
-def cluster_bootstrap(
-    clusters: Sequence[tuple[int, int]], *, seed: int = 0, confidence: float = 0.95
-) -> Interval:
+def cluster_bootstrap(clusters: Sequence[tuple[int, int]], *, seed: int = 0, confidence: float = 0.95) -> Interval:
     """The interval of a rate per call, where the calls (k, n) of one trial stand or fall together.
 
     Whole trials are drawn again, with replacement (Davison and Hinkley, Bootstrap Methods, 1997, §3.8). Where

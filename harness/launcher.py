@@ -10,7 +10,7 @@ must not carry any of the harness. It speaks JSON lines. On standard input:
 
 and on standard output, in answer or when it happens:
 
-    {"id", "pid"}     {"id", "exited": status, "signal": number or 0, "cpu_seconds"}     {"id", "result"} or {"id", "error"}
+    {"id", "pid"}    {"id", "exited": status, "signal": number or 0, "cpu_seconds"}    {"id", "result" or "error"}
 
 A launcher either starts workers or calls verbs, never both, so that no client's connection is forked into a worker.
 Every worker dies with it, and it dies with the harness. What the SUT's own code prints there goes to standard error.
@@ -29,9 +29,11 @@ import selectors
 import signal
 import sys
 import traceback
+from pathlib import Path
 from typing import Any
 
 PR_SET_PDEATHSIG = 1
+PROGRAM = str(Path(__file__).resolve())
 
 
 def die_with_parent(parent: int) -> None:
@@ -68,6 +70,7 @@ class Launcher:
         self.gates: dict[str, int] = {}
 
     def say(self, **message: Any) -> None:
+        """Send a line to the harness."""
         os.write(self.answers, (json.dumps(message) + "\n").encode())
 
     def loop(self) -> None:
@@ -100,6 +103,7 @@ class Launcher:
             self.reap()
 
     def obey(self, command: dict[str, Any]) -> None:
+        """Carry out one command."""
         what, name = command["do"], command["id"]
         if what == "start":
             self.start(command)
@@ -119,6 +123,7 @@ class Launcher:
                 self.say(id=name, error=f"{type(error).__name__}: {error}")
 
     def start(self, command: dict[str, Any]) -> None:
+        """Fork a worker that waits at its gate."""
         parent = os.getpid()
         gates: tuple[int, ...] = ()
         try:
@@ -160,8 +165,8 @@ class Launcher:
             os._exit(0)
         os.close(gate)
         if command["cold"]:
-            words = [sys.executable, os.path.abspath(__file__), "--worker", self.side, self.chains]
-            os.execve(sys.executable, words, command["environment"])
+            words = [sys.executable, PROGRAM, "--worker", self.side, self.chains]
+            os.execve(sys.executable, words, command["environment"])  # noqa: S606 - no shell is wanted
         os.environ.clear()
         os.environ.update(command["environment"])
         asyncio.run(self.module.work(dict(os.environ), self.table))
@@ -169,6 +174,7 @@ class Launcher:
         os._exit(0)
 
     def reap(self) -> None:
+        """Take in every child that has ended, and say how it did."""
         while self.children:
             pid, status, usage = os.wait4(-1, os.WNOHANG)
             if pid == 0:
@@ -187,6 +193,7 @@ class Launcher:
             )
 
     def end(self) -> None:
+        """Kill and reap what is left."""
         for pid in list(self.children):
             os.kill(pid, signal.SIGKILL)
         for pid in list(self.children):

@@ -33,7 +33,9 @@ def measures(workflow: Workflow, trial: Trial, events: Sequence[Event]) -> Measu
     proposed = _proposed(workflow, events)
     reached = _reached(workflow, events)
     in_order, exact, any_order = _trajectory(workflow, trial, events)
-    return Measures(**proposed, **reached, trajectory_in_order=in_order, trajectory_exact=exact, trajectory_any_order=any_order)
+    return Measures(
+        **proposed, **reached, trajectory_in_order=in_order, trajectory_exact=exact, trajectory_any_order=any_order
+    )
 
 
 def _proposed(workflow: Workflow, events: Sequence[Event]) -> dict[str, Count]:

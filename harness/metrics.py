@@ -92,10 +92,7 @@ def _trials(results: Iterable[TrialResult]) -> dict[str, int]:
     return {
         "run": fates.total() - fates["baseline_failed"],
         "clean": fates["none"],
-        **{
-            f: fates[f]
-            for f in ("witnessed", "not_exposed", "invalid_injection", "baseline_failed", "harness_error")
-        },
+        **{f: fates[f] for f in ("witnessed", "not_exposed", "invalid_injection", "baseline_failed", "harness_error")},
     }
 
 
@@ -120,8 +117,7 @@ def _sut(
     return {
         "verdicts": {verdict: verdicts[verdict] for verdict in SHOWN_VERDICTS},
         "classes": {
-            name: _cell(members, baselines, prices, frame, exhaustive)
-            for name, members in sorted(by_class.items())
+            name: _cell(members, baselines, prices, frame, exhaustive) for name, members in sorted(by_class.items())
         },
         "faults": _split(struck, lambda r: r.fault, exhaustive),
         "layers": _split(struck, lambda r: r.layer, exhaustive),
@@ -186,9 +182,7 @@ def _cell(
             samples(r for r in members if judged(r) and r.variance != "none"), _corrupted, every=False
         ),
         "corrupted": sum(map(_corrupted, members)),
-        "corrupted_unwitnessed": sum(
-            _corrupted(r) and r.injection not in {"none", "witnessed"} for r in members
-        ),
+        "corrupted_unwitnessed": sum(_corrupted(r) and r.injection not in {"none", "witnessed"} for r in members),
         **_accuracy(samples(r for r in clean if r.kind == "clean"), ""),
         **_accuracy(struck, under),
         "unsafe_action_rate": call_rate(

@@ -28,10 +28,12 @@ class Profile:
 
 PROFILES: Mapping[str, Profile] = {
     "none": Profile(),
-    "typical": Profile(wrong_tool=2 / 60, wrong_argument=3 / 60, malformed=0.01, premature_end=0.005, corrects_itself=0.9),
+    "typical": Profile(
+        wrong_tool=2 / 60, wrong_argument=3 / 60, malformed=0.01, premature_end=0.005, corrects_itself=0.9
+    ),
     "hostile": Profile(wrong_tool=0.1, wrong_argument=0.15, malformed=0.1, premature_end=0.03, corrects_itself=0.5),
 }
-"""`typical` takes wrong choices and wrong arguments from a vendor's published 58/60 and 57/60; the others are assumed."""
+"""`typical` takes wrong choices and wrong arguments from a vendor's published 58/60 and 57/60; the rest is assumed."""
 
 
 def vary(profile: Profile, wanted: Wanted, reply: Reply, tools: Sequence[Mapping[str, Any]], source: str) -> Reply:
@@ -40,12 +42,13 @@ def vary(profile: Profile, wanted: Wanted, reply: Reply, tools: Sequence[Mapping
     if wanted.kind == "close" or (wanted.after_error and draw.random() < profile.corrects_itself):
         return reply
     chance = draw.random()
-    for rate, mistake in (
+    mistakes: Sequence[tuple[float, Callable[[], Reply]]] = (
         (profile.malformed, lambda: damage("invalid_json", reply, [], source)),
         (profile.premature_end, lambda: _premature(wanted, reply)),
         (profile.wrong_tool, lambda: _wrong_tool(wanted, reply, tools, draw, source)),
         (profile.wrong_argument, lambda: _wrong_argument(wanted, reply, draw, source)),
-    ):
+    )
+    for rate, mistake in mistakes:
         if chance < rate:
             return mistake()
         chance -= rate
@@ -61,7 +64,9 @@ def _premature(wanted: Wanted, reply: Reply) -> Reply:
 def _wrong_tool(
     wanted: Wanted, reply: Reply, tools: Sequence[Mapping[str, Any]], draw: random.Random, source: str
 ) -> Reply:
-    others = sorted(t["function"]["name"] for t in tools if t["function"]["name"] not in {wanted.function, APPROVAL_FUNCTION})
+    others = sorted(
+        t["function"]["name"] for t in tools if t["function"]["name"] not in {wanted.function, APPROVAL_FUNCTION}
+    )
     if wanted.kind != "call" or wanted.function == APPROVAL_FUNCTION or not others:
         return reply
     return call_reply(draw.choice(others), _arguments(reply), source)

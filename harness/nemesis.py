@@ -247,13 +247,16 @@ class Nemesis:
         Asked again, the person says the same again.
         """
         for armed in self._armed:
-            if armed.strike.point.kind == "human" and (armed.strike.point.step, armed.strike.point.item) == (step, item):
+            if armed.strike.point.kind == "human" and (armed.strike.point.step, armed.strike.point.item) == (
+                step,
+                item,
+            ):
                 for action in armed.actions:
                     if isinstance(action, Decide):
                         if armed.actions[0] is action and not armed.decided:
                             self._inject(armed)
                         armed.decided = True
-                        return action, lambda evidence, armed=armed: self._witness(armed, evidence)  # type: ignore[misc]
+                        return action, lambda evidence, armed=armed: self._witness(armed, evidence)
         return None
 
     def mend(self) -> None:

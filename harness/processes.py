@@ -19,7 +19,7 @@ __all__ = ["Exit", "Launcher", "LauncherGone", "Process"]
 LAUNCHER = Path(__file__).with_name("launcher.py")
 START_SECONDS = 60.0
 CLOSE_SECONDS = 5.0
-"""How long a launcher may take to end by itself; one that is stuck in a SUT's client is killed, and its workers with it."""
+"""How long a launcher may take to end by itself; one stuck in a SUT's client is killed, its workers with it."""
 
 
 class LauncherGone(RuntimeError):

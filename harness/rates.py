@@ -60,9 +60,7 @@ def clean_attempts(results: Iterable[TrialResult]) -> list[TrialResult]:
     A baseline that went well adds nothing: it has no variance, and says only that the cell can be scored.
     """
     return [
-        r
-        for r in results
-        if judged(r) and (r.kind == "clean" or (r.kind == "baseline" and r.verdict != "correct"))
+        r for r in results if judged(r) and (r.kind == "clean" or (r.kind == "baseline" and r.verdict != "correct"))
     ]
 
 

@@ -1,4 +1,4 @@
-"""What is known of a finished trial: one JSON line in ``trials.jsonl``. Types only; this module imports nothing of ours.
+"""What is known of a finished trial: one JSON line in ``trials.jsonl``. Types only, importing nothing of ours.
 
 Metrics, gate and reports are computed from these lines alone, so that they can be computed again at any time.
 """

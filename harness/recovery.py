@@ -96,8 +96,7 @@ def recovery_seconds(members: Iterable[TrialResult]) -> dict[str, Any]:
         if result.injection == "none" and completed(result):
             clean[result.workflow].append(result.times.wall)
     found: dict[str, Any] = {
-        name: _until([(getattr(r.times, name), completed(r)) for r in struck])
-        for name in ("detect", "progress", "end")
+        name: _until([(getattr(r.times, name), completed(r)) for r in struck]) for name in ("detect", "progress", "end")
     }
     usual = {workflow: median(walls) for workflow, walls in clean.items()}
     compared = [r for r in struck if r.workflow in usual]

@@ -69,7 +69,9 @@ class Results:
     def summary(self) -> dict[str, Any]:
         """The summary. Raises FolderProblem where the run has not come to its end."""
         if not (self.folder / "summary.json").is_file():
-            raise FolderProblem(f"{self.folder}: has no summary.json yet; finish it with `kintsugi run --resume {self.folder}`")
+            raise FolderProblem(
+                f"{self.folder}: has no summary.json yet; finish it with `kintsugi run --resume {self.folder}`"
+            )
         return self._json("summary.json")
 
     def _json(self, name: str) -> dict[str, Any]:
@@ -120,7 +122,9 @@ class Results:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._take_lock()
         except OSError as error:
-            raise FolderProblem(f"{self.folder}: can't be written: {error.strerror}; choose another with --out") from error
+            raise FolderProblem(
+                f"{self.folder}: can't be written: {error.strerror}; choose another with --out"
+            ) from error
         try:
             self._begin(asked, resume=resume)
         except BaseException as error:
@@ -132,7 +136,9 @@ class Results:
     def _begin(self, asked: Mapping[str, Any], *, resume: bool) -> None:
         begun = self.folder / "run.json"
         if begun.is_file() and not resume:
-            raise FolderProblem(f"{self.folder}: holds results already; go on with --resume, or choose another with --out")
+            raise FolderProblem(
+                f"{self.folder}: holds results already; go on with --resume, or choose another with --out"
+            )
         if resume and not begun.is_file():
             raise FolderProblem(f"{self.folder}: holds no run to resume")
         if resume:
@@ -157,7 +163,9 @@ class Results:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             os.close(lock)
-            raise FolderProblem(f"{self.folder}: another run is writing there; wait for it or choose another with --out") from None
+            raise FolderProblem(
+                f"{self.folder}: another run is writing there; wait for it or choose another with --out"
+            ) from None
         self._lock = lock
 
     def _give_lock_back(self) -> None:
@@ -201,7 +209,9 @@ class Results:
         """Raise Unwritable where the disk is all but full: a SUT that fails on it then would be charged with it."""
         free = shutil.disk_usage(self.folder).free
         if free < ROOM_BYTES_MIN:
-            raise Unwritable(f"{self.folder}: only {free // 2**20} MiB are left on its disk; make room and go on with --resume")
+            raise Unwritable(
+                f"{self.folder}: only {free // 2**20} MiB are left on its disk; make room and go on with --resume"
+            )
 
     def end(self) -> None:
         """Leave nothing temporary behind and give the folder free; does nothing to a folder that was never taken."""

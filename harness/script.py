@@ -148,7 +148,11 @@ class _Transcript:
     def _take(self, entry: _Entry) -> None:
         due = self.due()
         if not entry.ok:
-            self.errors += due is not None and entry.function in {APPROVAL_FUNCTION, function_name(due.tool)} and self._meant(due, entry)
+            self.errors += (
+                due is not None
+                and entry.function in {APPROVAL_FUNCTION, function_name(due.tool)}
+                and self._meant(due, entry)
+            )
             return
         if entry.function == APPROVAL_FUNCTION:
             answer = entry.result if isinstance(entry.result, Mapping) else {}
@@ -170,7 +174,7 @@ class _Transcript:
         self.errors = 0
 
     def _is_for(self, due: Instance, entry: _Entry) -> bool:
-        """Whether a call is taken for the step that is due: it is of that function, and no repeat of an earlier call."""
+        """Whether a call is taken for the step that is due: it is of that function, and no repeat of an earlier one."""
         if entry.function != (WAIT_FUNCTION if due.kind == "sleep" else function_name(due.tool)):
             return False
         return self._meant(due, entry) or not any(
@@ -242,7 +246,11 @@ class _Transcript:
             arguments = entry.arguments.get("arguments") if entry.function == APPROVAL_FUNCTION else entry.arguments
             function = str(entry.arguments.get("function")) if entry.function == APPROVAL_FUNCTION else entry.function
             for plan_step in self.workflow.steps.values():
-                if plan_step.tool is None or function_name(plan_step.tool) != function or not isinstance(arguments, dict):
+                if (
+                    plan_step.tool is None
+                    or function_name(plan_step.tool) != function
+                    or not isinstance(arguments, dict)
+                ):
                     continue
                 for argument, source in plan_step.args.items():
                     said = arguments.get(argument)
@@ -255,7 +263,9 @@ def _next_call(workflow: Workflow, entries: Sequence[_Entry]) -> Wanted:
     transcript = _Transcript(workflow, entries)
     end = Wanted("close", "end", 0, after_error=transcript.erred)
     if transcript.refused_by_human:
-        return Wanted("close", "end", 0, ending=f"Stopped: the approval was answered with {transcript.refused_by_human}.")
+        return Wanted(
+            "close", "end", 0, ending=f"Stopped: the approval was answered with {transcript.refused_by_human}."
+        )
     due = transcript.due()
     if due is None:
         return replace(end, ending=f"I can't go on: {transcript.stuck}.") if transcript.stuck else end
@@ -281,7 +291,9 @@ def _next_call(workflow: Workflow, entries: Sequence[_Entry]) -> Wanted:
 def reply_to(workflow: Workflow, wanted: Wanted, seed: int, n: int) -> Reply:
     """The model's right answer to what is wanted, worded for the n-th ask."""
     if wanted.missing:
-        return Reply({"role": "assistant", "content": f"I can't tell: information is missing ({wanted.missing})."}, "stop")
+        return Reply(
+            {"role": "assistant", "content": f"I can't tell: information is missing ({wanted.missing})."}, "stop"
+        )
     draw = _draw(seed, wanted.step, wanted.item, n)
     if wanted.kind == "close":
         return Reply({"role": "assistant", "content": wanted.ending or draw(_ENDINGS)}, "stop")
@@ -338,5 +350,3 @@ def _draw(seed: int, step: str, item: int, n: int) -> Callable[[Sequence[str]], 
     state = hashlib.sha256(f"{seed}/{step}/{item}/{n}".encode()).digest()
     used = iter(state)
     return lambda options: options[next(used) % len(options)]
-
-

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from kintsugi.harness.history import Event
 from kintsugi.harness.records import TrialResult
@@ -25,37 +25,49 @@ def tell(trial: Trial, events: Sequence[Event], result: TrialResult) -> str:
 
 
 def _line(event: Event) -> str:
-    who, what = event["who"], event["what"]
-    worker = f"worker {event['generation']}" if "generation" in event else "a worker"
-    where = f"{event.get('step')}[{event.get('item')}]"
-    if (who, what) == ("world", "request"):
-        return f"{worker} calls {event['tool']} for {where}, request {event['request']}"
-    if (who, what) == ("world", "effect"):
-        unsafe = f"  UNSAFE: {event['unsafe']}" if event["unsafe"] else ""
-        return f"EFFECT {event['tool']} {event['arguments']} by request {event['request']}{unsafe}"
-    if (who, what) == ("world", "answer"):
-        return f"answers request {event['request']} with {event['status']}{' (replayed)' if event['replayed'] else ''}"
-    if (who, what) == ("world", "drift"):
-        return f"{event['record']} CHANGES to {event['set']}"
-    if (who, what) == ("world", "look_up"):
-        return f"{worker} looks for its effect of {event['tool']}: {'found' if event['found'] else 'not found'}"
-    if (who, what) == ("gateway", "ask"):
-        return f"{worker} asks the model, for {where} (ask {event['n']})"
-    if (who, what) == ("gateway", "reply"):
-        return f"replies{' DAMAGED' if event['damaged'] else ''} to request {event['request']}"
-    if (who, what) == ("human", "asked"):
-        return f"{worker} asks a person: {event['kind']} for {where}{' AGAIN' if event['re_asked'] else ''}"
-    if (who, what) == ("human", "decided"):
-        return f"decides {event['decision']} on {event['kind']} for {event['step']}"
-    if (who, what) == ("human", "end_report"):
-        return f"{worker} reports the end: {event['status']} ({event['detail']})"
-    if who == "nemesis":
-        detail = event.get("is_") or event.get("evidence") or event.get("why") or ""
-        return f"{what.upper()} {detail}"
-    if who == "runner" and what in {"started", "exited", "extinct", "deadline", "broken"}:
-        detail = {
-            "started": f"on {event.get('node')}, pid {event.get('pid')}",
-            "exited": f"with {event.get('code')}" + (f" (signal {event['signal']})" if event.get("signal") else ""),
-        }.get(what, str(event.get("error") or ""))
-        return f"{worker if 'generation' in event else 'the trial'} {what} {detail}".rstrip()
-    return ""
+    """One event in words; empty for one that tells a reader nothing new."""
+    if event["who"] == "nemesis":
+        return f"{event['what'].upper()} {event.get('is_') or event.get('evidence') or event.get('why') or ''}"
+    words = _WORDS.get((event["who"], event["what"]))
+    return words(event).rstrip() if words else ""
+
+
+def _worker(event: Event) -> str:
+    return f"worker {event['generation']}"
+
+
+def _where(event: Event) -> str:
+    return f"{event['step']}[{event['item']}]"
+
+
+def _if(flag: object, text: str) -> str:
+    return text if flag else ""
+
+
+_WORDS: Mapping[tuple[str, str], Callable[[Event], str]] = {
+    ("world", "request"): lambda e: f"{_worker(e)} calls {e['tool']} for {_where(e)}, request {e['request']}",
+    ("world", "effect"): lambda e: (
+        f"EFFECT {e['tool']} {e['arguments']} by request {e['request']}" + _if(e["unsafe"], f"  UNSAFE: {e['unsafe']}")
+    ),
+    ("world", "answer"): lambda e: (
+        f"answers request {e['request']} with {e['status']}{_if(e['replayed'], ' (replayed)')}"
+    ),
+    ("world", "drift"): lambda e: f"{e['record']} CHANGES to {e['set']}",
+    ("world", "look_up"): lambda e: (
+        f"{_worker(e)} looks for its effect of {e['tool']}: {'found' if e['found'] else 'not found'}"
+    ),
+    ("gateway", "ask"): lambda e: f"{_worker(e)} asks the model, for {_where(e)} (ask {e['n']})",
+    ("gateway", "reply"): lambda e: f"replies{_if(e['damaged'], ' DAMAGED')} to request {e['request']}",
+    ("human", "asked"): lambda e: (
+        f"{_worker(e)} asks a person: {e['kind']} for {_where(e)}{_if(e['re_asked'], ' AGAIN')}"
+    ),
+    ("human", "decided"): lambda e: f"decides {e['decision']} on {e['kind']} for {e['step']}",
+    ("human", "end_report"): lambda e: f"{_worker(e)} reports the end: {e['status']} ({e['detail']})",
+    ("runner", "started"): lambda e: f"{_worker(e)} started on {e['node']}, pid {e['pid']}",
+    ("runner", "exited"): lambda e: (
+        f"{_worker(e)} exited with {e['code']}" + _if(e["signal"], f" (signal {e['signal']})")
+    ),
+    ("runner", "extinct"): lambda _: "no worker is left, and none will be started",
+    ("runner", "deadline"): lambda _: "the deadline has passed",
+    ("runner", "broken"): lambda e: f"the harness broke: {e['error']}",
+}

@@ -60,7 +60,7 @@ class SuiteRun:
             await asyncio.gather(*(crew.close() for crew in self._crews.values()), return_exceptions=True)
 
     async def _all(self, trials: Iterable[Trial], jobs: int) -> None:
-        """Run trials, `jobs` at a time; the first error ends all of them, and is raised by itself where it is a known one."""
+        """Run trials, `jobs` at a time; the first error ends all of them, and is raised by itself where it is known."""
         waiting = iter(list(trials))
 
         async def one_after_another() -> None:

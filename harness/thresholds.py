@@ -175,9 +175,7 @@ def _check(line: Line, path: Path, position: int) -> None:
     for key, known in names:
         found = getattr(line, key)
         if found not in known:
-            raise FileProblem(
-                f"{path}: line {position}, {key}: no {key} is called {found!r}{nearest(found, known)}"
-            )
+            raise FileProblem(f"{path}: line {position}, {key}: no {key} is called {found!r}{nearest(found, known)}")
     for key, what in _misfits(line, METRICS[line.metric]):
         raise FileProblem(f"{path}: line {position} ({line.metric}), {key}: {what}")
 

@@ -1,4 +1,4 @@
-"""Runs one trial: opens its world, starts its workers, submits, supervises, waits for the end, and leaves nothing behind."""
+"""Runs one trial: opens its world, starts its workers, submits, supervises, waits, leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ STARTS_MAX = 20
 QUIET_SECONDS = 0.25
 """How long after the end report late duplicates are waited for."""
 POLL_SECONDS = 0.02
+TAIL_BYTES = 2000
+"""How much of what a dead worker printed is kept."""
 RESTARTED_SECONDS = 2.0
 """How long a worker that was started again has for its first request, before the trial is over without it."""
 
@@ -170,7 +172,7 @@ class _Stage:
         assert generation.process is not None
         ended = await asyncio.shield(generation.process.ended)
         generation.dead = True
-        tail = log.read_text(errors="replace")[-2000:] if log.exists() else ""
+        tail = _tail(log)
         session.history.add(
             "runner",
             "exited",
@@ -237,3 +239,13 @@ class _Stage:
                     "runner", "used", generation=generation.number, cpu_seconds=process.ended.result().cpu_seconds
                 )
         session.history.add("runner", "closed")
+
+
+def _tail(log: Path) -> str:
+    """The end of what a worker printed; empty where it printed nothing."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
+            return file.read().decode(errors="replace")
+    except FileNotFoundError:
+        return ""

@@ -60,9 +60,8 @@ def judge_trial(
         times=measures.times(events),
         storm=measures.storm(workflow, trial, events, storm_calls_max),
         generations=len({event["generation"] for event in events if event["what"] == "started"}),
-        review_minutes=workflow.task.review_minutes * sum(
-            event["what"] == "asked" and event["kind"] == "approval" for event in events
-        ),
+        review_minutes=workflow.task.review_minutes
+        * sum(event["what"] == "asked" and event["kind"] == "approval" for event in events),
         repair_minutes=workflow.task.repair_minutes,
         trial=trial.to_json(),
     )

@@ -20,7 +20,7 @@ __all__ = ["serve_tools"]
 
 
 async def serve_tools(incoming: Incoming) -> None:
-    """Serve ``POST /tools/NAME`` (a call) and ``POST /tools/NAME/find`` (look for an effect by its client reference)."""
+    """Serve ``POST /tools/NAME`` (a call) and ``POST /tools/NAME/find`` (look for an effect by its reference)."""
     tool = incoming.session.workflow.tools.get(incoming.path[0])
     arguments = incoming.body if isinstance(incoming.body, dict) else {}
     if len(incoming.path) == 2 and incoming.path[1] == "find":
@@ -151,7 +151,9 @@ async def _answer(
         "world", "answer", request=crossing.request, run=crossing.run.id, status=status, replayed=replayed
     )
     delivered = await incoming.answer(crossing, status, body, headers)
-    incoming.session.history.add("world", "delivered", request=crossing.request, run=crossing.run.id, delivered=delivered)
+    incoming.session.history.add(
+        "world", "delivered", request=crossing.request, run=crossing.run.id, delivered=delivered
+    )
 
 
 def _error(message: str) -> dict[str, Any]:

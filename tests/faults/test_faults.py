@@ -52,7 +52,9 @@ SITES = {
 
 def at(*names: str) -> set[str]:
     """The sites whose name is given, or whose phase is (``@after``), or whose boundary is (``write``)."""
-    found = {site for site in SITES if site in names or f"@{site.split('@')[1]}" in names or site.split("@")[0] in names}
+    found = {
+        site for site in SITES if site in names or f"@{site.split('@')[1]}" in names or site.split("@")[0] in names
+    }
     assert found
     return found
 
@@ -183,7 +185,7 @@ def test_a_form_is_found_by_its_name(name: str) -> None:
 
 @pytest.mark.parametrize(("fault", "form"), FORMS, ids=[f"{fault}.{form.name}" for fault, form in FORMS])
 def test_a_form_is_composed_of_the_actions_there_are(fault: str, form: Form) -> None:
-    assert form.actions
+    assert form.actions, fault
     assert all(type(action) in get_args(Action) for action in form.actions)
     assert form.nodes >= 1
     assert form.copies >= 1
@@ -196,6 +198,7 @@ def test_a_form_is_composed_of_the_actions_there_are(fault: str, form: Form) -> 
 
 @pytest.mark.parametrize(("fault", "form"), FORMS, ids=[f"{fault}.{form.name}" for fault, form in FORMS])
 def test_numbers_are_possible(fault: str, form: Form) -> None:
+    assert form in FAULTS[fault].forms
     for action in form.actions:
         match action:
             case Kill(delay_ms=delay, times=times):

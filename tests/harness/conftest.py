@@ -138,9 +138,7 @@ class HandWritten:
     def named(self, step: str, item: int = 0) -> dict[str, Any]:
         """A new request's identity."""
         number = 1 + sum("occurrence" in event for event in self.events)
-        same = sum(
-            (e.get("step"), e.get("item"), e.get("run")) == (step, item, self.run) for e in self.events
-        )
+        same = sum((e.get("step"), e.get("item"), e.get("run")) == (step, item, self.run) for e in self.events)
         where = {"step": step, "item": item, "occurrence": 1 + same}
         return {"request": number, "run": self.run, "generation": self.generation, **where}
 
@@ -188,17 +186,13 @@ class HandWritten:
         self.answered(named)
         return self
 
-    def asks_model(
-        self, step: str, *, damaged: bool = False, answered: bool = True, says: str = ""
-    ) -> HandWritten:
+    def asks_model(self, step: str, *, damaged: bool = False, answered: bool = True, says: str = "") -> HandWritten:
         """A judgement is asked for; the reply is the script's, or `says` where it is damaged."""
         named = self.named(step)
         self.add("gateway", "ask", **named, n=1, wants="answer", prompt_tokens=100)
         if answered:
             content = says if damaged else json.dumps(self.visit(step).value)
-            self._replies(
-                named, {"role": "assistant", "content": content}, {"kind": "answer"}, damaged=damaged
-            )
+            self._replies(named, {"role": "assistant", "content": content}, {"kind": "answer"}, damaged=damaged)
         return self
 
     def model_calls(self, step: str, item: int = 0, **given: Any) -> HandWritten:

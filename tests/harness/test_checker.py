@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -44,9 +44,7 @@ def test_the_reference_trajectory_of_every_workflow_is_correct(
     assert found.reason == "every expected effect, once"
 
 
-def test_a_fault_that_was_seen_and_left_nothing_wrong(
-    write_history: WriteHistory, make_trial: MakeTrial
-) -> None:
+def test_a_fault_that_was_seen_and_left_nothing_wrong(write_history: WriteHistory, make_trial: MakeTrial) -> None:
     run = write_history(INVOICE).starts().goes_on(until="pay")
     run.approval("pay")
     run.calls("pay")
@@ -64,9 +62,7 @@ def test_harmless_repeats_do_not_spoil_a_verdict(write_history: WriteHistory, ma
 # --- the harness's own errors -------------------------------------------------------------------------------
 
 
-def test_what_broke_the_harness_is_no_verdict_on_anyone(
-    write_history: WriteHistory, make_trial: MakeTrial
-) -> None:
+def test_what_broke_the_harness_is_no_verdict_on_anyone(write_history: WriteHistory, make_trial: MakeTrial) -> None:
     run = write_history(INVOICE).is_correct()
     run.add("runner", "broken", error="OSError: no more files")
     found = judged(make_trial(INVOICE, KILL), run.closed())
@@ -126,7 +122,7 @@ def test_a_call_that_the_plan_does_not_lead_to_is_extra(write_history: WriteHist
     ],
 )
 def test_wrong_arguments_are_named(
-    changes: dict[str, object], named: str, write_history: WriteHistory, make_trial: MakeTrial
+    changes: dict[str, Any], named: str, write_history: WriteHistory, make_trial: MakeTrial
 ) -> None:
     run = write_history(INVOICE).starts().goes_on(until="pay").approval("pay").does("pay", **changes)
     run.goes_on("note").ends()
@@ -136,17 +132,13 @@ def test_wrong_arguments_are_named(
     assert found.reason.endswith(f"({named})")
 
 
-def test_text_that_the_model_never_gave_is_a_wrong_argument(
-    write_history: WriteHistory, make_trial: MakeTrial
-) -> None:
+def test_text_that_the_model_never_gave_is_a_wrong_argument(write_history: WriteHistory, make_trial: MakeTrial) -> None:
     run = write_history(INVOICE).starts().goes_on(until="tell").does("tell", body="We have paid you.").ends()
     found = judged(make_trial(INVOICE), run.closed())
     assert found.reason.endswith("(body holds text that the model never gave)")
 
 
-def test_a_later_step_before_an_earlier_one_is_out_of_order(
-    write_history: WriteHistory, make_trial: MakeTrial
-) -> None:
+def test_a_later_step_before_an_earlier_one_is_out_of_order(write_history: WriteHistory, make_trial: MakeTrial) -> None:
     run = write_history(INVOICE).starts().goes_on(until="pay").does("note").approval("pay").does("pay").does("tell")
     found = judged(make_trial(INVOICE), run.ends().closed())
     assert found.reason.startswith("out of order effect of bank.pay at step pay")
@@ -309,9 +301,7 @@ def test_lost_because_no_worker_was_left(write_history: WriteHistory, make_trial
     assert "ended with 1" in found.reason
 
 
-def test_lost_at_the_deadline_whatever_its_own_status_says(
-    write_history: WriteHistory, make_trial: MakeTrial
-) -> None:
+def test_lost_at_the_deadline_whatever_its_own_status_says(write_history: WriteHistory, make_trial: MakeTrial) -> None:
     run = write_history(INVOICE).starts().goes_on()
     run.add("runner", "deadline", seconds=90)
     run.add("runner", "status", run="r0", state="completed")
@@ -347,9 +337,7 @@ def test_a_justified_halt_is_a_correct_one(write_history: WriteHistory, make_tri
     assert found.reason == f"halted at tell (in_doubt): {why}"
 
 
-def test_one_needless_halt_among_justified_ones_is_needless(
-    write_history: WriteHistory, make_trial: MakeTrial
-) -> None:
+def test_one_needless_halt_among_justified_ones_is_needless(write_history: WriteHistory, make_trial: MakeTrial) -> None:
     run = unanswered(write_history(INVOICE))
     run.decides(run.halts("in_doubt", "tell"), "happened").decides(run.halts("verify", "note"), "continue").ends()
     found = judged(make_trial(INVOICE, RESET), run.closed())
@@ -358,9 +346,7 @@ def test_one_needless_halt_among_justified_ones_is_needless(
     assert [halt.justified for halt in found.halts] == [True, False]
 
 
-def test_a_halt_does_not_excuse_what_is_missing_or_wrong(
-    write_history: WriteHistory, make_trial: MakeTrial
-) -> None:
+def test_a_halt_does_not_excuse_what_is_missing_or_wrong(write_history: WriteHistory, make_trial: MakeTrial) -> None:
     run = write_history(INVOICE).starts().goes_on(until="tell")
     run.calls("tell")
     run.struck().dies().decides(run.halts("in_doubt", "tell"), "not_happened").ends()
@@ -395,9 +381,7 @@ def test_going_on_after_a_refusal_is_corruption(
     assert judged(make_trial(INVOICE), quietly.closed()).reason.startswith("extra effect of erp.post_note")
 
 
-def test_who_asks_until_there_is_a_yes_has_not_heard_the_no(
-    write_history: WriteHistory, make_trial: MakeTrial
-) -> None:
+def test_who_asks_until_there_is_a_yes_has_not_heard_the_no(write_history: WriteHistory, make_trial: MakeTrial) -> None:
     run = write_history(INVOICE).starts().goes_on(until="pay").approval("pay", "reject").goes_on("pay").ends()
     assert judged(make_trial(INVOICE), run.closed()).reason.startswith("extra effect of bank.pay")
 
@@ -551,7 +535,7 @@ STORM = "retry_storm.unavailable_503@tool:pay[0]#1@before"
 def several(write_history: WriteHistory, *ways: str) -> list[Event]:
     """Several runs of one workflow, each ending in its own way, in one history."""
     events: list[Event] = []
-    write_history(INVOICE, "r0", events).struck()
+    run = write_history(INVOICE, "r0", events).struck()
     for number, way in enumerate(ways):
         run = write_history(INVOICE, f"r{number}", events).starts()
         if way == "corrupted":

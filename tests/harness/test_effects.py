@@ -71,7 +71,7 @@ def doubled(events: list[Event], draw: Callable[[int], int]) -> list[Event]:
     first = draw(len(found))
     later = first + draw(len(found) - first)
     again = {**events[found[first]], "request": 900}
-    return events[: found[later] + 1] + [again] + events[found[later] + 1 :]
+    return [*events[: found[later] + 1], again, *events[found[later] + 1 :]]
 
 
 def reordered(events: list[Event], draw: Callable[[int], int]) -> list[Event]:
@@ -134,9 +134,7 @@ def test_no_mutation_of_the_writes_is_ever_correct(
 @pytest.mark.parametrize("name", WORKFLOWS)
 @settings(max_examples=20, deadline=None)
 @given(data=st.data())
-def test_each_mutation_is_called_by_its_name(
-    name: str, write_history: WriteHistory, data: st.DataObject
-) -> None:
+def test_each_mutation_is_called_by_its_name(name: str, write_history: WriteHistory, data: st.DataObject) -> None:
     events = reference(write_history, name)
 
     def draw(choices: int) -> int:
@@ -153,9 +151,7 @@ def test_each_mutation_is_called_by_its_name(
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
-def test_the_reference_of_a_drift_is_right_under_it_and_wrong_without(
-    name: str, write_history: WriteHistory
-) -> None:
+def test_the_reference_of_a_drift_is_right_under_it_and_wrong_without(name: str, write_history: WriteHistory) -> None:
     for drift in WORKFLOWS[name].drifts.values():
         run = write_history(name).moves_on(drift.name).is_correct()
         if drift.outcome == "refresh":
@@ -167,9 +163,7 @@ def test_the_reference_of_a_drift_is_right_under_it_and_wrong_without(
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
-def test_the_seeds_effects_under_a_drift_are_stale_or_not_enough(
-    name: str, write_history: WriteHistory
-) -> None:
+def test_the_seeds_effects_under_a_drift_are_stale_or_not_enough(name: str, write_history: WriteHistory) -> None:
     for drift in WORKFLOWS[name].drifts.values():
         run = write_history(name).is_correct()
         events = [*run.events, {"t": 0.0, "who": "world", "what": "drift", "record": drift.record}]
@@ -278,14 +272,11 @@ def test_what_a_fault_put_into_the_models_mouth_was_once_taken_for_its_words() -
 @pytest.mark.parametrize(
     "body", ["", "a", "Your invoice over 128400 EUR", "Your invoice. Best wishes. (B1)", "Payment of INV-1041 is done"]
 )
-def test_a_part_of_what_the_model_said_was_once_as_good_as_all_of_it(
-    body: str, write_history: WriteHistory
-) -> None:
+def test_a_part_of_what_the_model_said_was_once_as_good_as_all_of_it(body: str, write_history: WriteHistory) -> None:
     run = write_history(INVOICE.name).starts().goes_on(until="tell").does("tell", body=body)
-    assert [str(wrong) for wrong in wrongs(INVOICE.name, run.events)] == [
-        f"wrong arguments effect of mail.send at step tell, request {run.events[-3]['request']}"
-        " (body holds text that the model never gave)"
-    ]
+    (wrong,) = wrongs(INVOICE.name, run.events)
+    assert (wrong.what, wrong.tool, wrong.step) == ("wrong arguments", "mail.send", "tell")
+    assert wrong.detail == "body holds text that the model never gave"
 
 
 @pytest.mark.parametrize("body", [None, 7, ["It is paid."], {"text": "It is paid."}])
@@ -302,9 +293,9 @@ def test_an_earlier_wording_of_the_model_is_its_own_too(write_history: WriteHist
     assert wrongs(INVOICE.name, run.events) == []
 
 
-@pytest.mark.parametrize(("greeting", "right"), [("Dear all, ", True), ("", True), (None, False)])
+@pytest.mark.parametrize(("greeting", "found"), [("Dear all, ", []), ("", []), (None, ["wrong arguments"])])
 def test_text_that_a_step_puts_together_holds_what_the_model_said(
-    greeting: str | None, right: bool, write_history: WriteHistory
+    greeting: str | None, found: list[str], write_history: WriteHistory
 ) -> None:
     assert INVOICE.path is not None
     workflow = load_workflow(INVOICE.path)
@@ -314,5 +305,5 @@ def test_text_that_a_step_puts_together_holds_what_the_model_said(
     said = run.visit("tell").call.arguments["body"]
     run.does("tell", body="Dear all, you are paid." if greeting is None else f"{greeting}{said}")
     actual = of(run.events, "world", "effect")
-    found = wrong_effects(workflow, None, workflow.truth.effects, actual, prose_of(run.events))
-    assert [wrong.what for wrong in found] == ([] if right else ["wrong arguments"])
+    wrong = wrong_effects(workflow, None, workflow.truth.effects, actual, prose_of(run.events))
+    assert [each.what for each in wrong] == found

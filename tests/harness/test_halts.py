@@ -140,9 +140,7 @@ def spent(run: HandWritten, tries: int, status: int = 503) -> None:
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
-def test_a_budget_of_tries_is_spent_when_the_last_of_them_failed(
-    status: int, before_the_payment: HandWritten
-) -> None:
+def test_a_budget_of_tries_is_spent_when_the_last_of_them_failed(status: int, before_the_payment: HandWritten) -> None:
     spent(before_the_payment, POLICY.attempts - 1, status)
     before_the_payment.halts("budget", "pay")
     spent(before_the_payment, 1, status)

@@ -53,7 +53,8 @@ def test_what_can_not_be_written_stops_the_trial(tmp_path: Path) -> None:
 
 
 def test_events_of_one_party_of_some_kinds_in_order() -> None:
-    events = [{"t": n, "who": who, "what": what} for n, (who, what) in enumerate(["ab", "cb", "aa", "ab"])]
+    said = [("a", "b"), ("c", "b"), ("a", "a"), ("a", "b")]
+    events = [{"t": n, "who": who, "what": what} for n, (who, what) in enumerate(said)]
     assert [event["t"] for event in of(events, "a")] == [0, 2, 3]
     assert [event["t"] for event in of(events, "a", "b")] == [0, 3]
     assert [event["t"] for event in of(events, "a", "a", "b")] == [0, 2, 3]

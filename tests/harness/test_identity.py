@@ -37,7 +37,7 @@ def test_calls_that_differ_are_told_apart_whatever_was_done_before(name: str) ->
     for call in calls:
         same = [c for c in calls if (c.tool, c.arguments) == (call.tool, call.arguments)]
         if len(same) == 1:
-            for done in ({}, everything):
+            for done in (Counter[tuple[str, int]](), everything):
                 assert Identifier(WORKFLOWS[name]).tool(call.tool, call.arguments, done) == (call.step, call.item)
 
 
@@ -87,5 +87,7 @@ ANY = st.dictionaries(st.sampled_from(["to", "subject", "body", "x"]), st.none()
 
 
 @given(arguments=ANY, done=st.dictionaries(st.tuples(st.just("mail"), st.integers(0, 2)), st.integers(0, 3)))
-def test_any_call_of_a_known_tool_is_some_step_of_it(arguments: dict[str, Any], done: dict[tuple[str, int], int]) -> None:
+def test_any_call_of_a_known_tool_is_some_step_of_it(
+    arguments: dict[str, Any], done: dict[tuple[str, int], int]
+) -> None:
     assert LEADS.tool("mail.send", arguments, done) in {("mail", 0), ("mail", 1), ("mail", 2)}

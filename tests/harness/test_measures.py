@@ -12,9 +12,10 @@ from kintsugi.harness.records import Count, Halt, Repeats, Storm, Times
 from kintsugi.harness.session import SECONDS_PER_HOUR
 
 if TYPE_CHECKING:
+    from tests.harness.conftest import HandWritten, MakeTrial, WriteHistory
+
     from kintsugi.harness.history import Event
     from kintsugi.harness.records import Measures
-    from tests.harness.conftest import HandWritten, MakeTrial, WriteHistory
 
 WORKFLOWS = load_workflows()
 INVOICE = "finance/invoice_payment"
@@ -188,9 +189,7 @@ def test_a_request_that_was_not_served_is_no_part_of_it(invoice: HandWritten, ma
     assert trajectory(invoice, make_trial) == (0, 0, 0)
 
 
-def test_after_a_drift_the_trajectory_is_that_of_the_drift(
-    write_history: WriteHistory, make_trial: MakeTrial
-) -> None:
+def test_after_a_drift_the_trajectory_is_that_of_the_drift(write_history: WriteHistory, make_trial: MakeTrial) -> None:
     run = write_history(INVOICE).starts().goes_on(until="pay").moves_on("corrected_amount").does("order").does("note")
     assert trajectory(run, make_trial, "corrected_amount") == (1, 0, 1)
     assert trajectory(run, make_trial, "corrected_amount")[0] == 1
@@ -252,18 +251,14 @@ def test_what_was_delivered(invoice: HandWritten) -> None:
     }
 
 
-def test_repeats_are_what_was_delivered_beyond_a_clean_run(
-    invoice: HandWritten, write_history: WriteHistory
-) -> None:
+def test_repeats_are_what_was_delivered_beyond_a_clean_run(invoice: HandWritten, write_history: WriteHistory) -> None:
     clean = measures.delivered(write_history(INVOICE).is_correct().events)
     assert measures.repeats(invoice.goes_on().events, clean) == Repeats()
     invoice.does("order").does("order").does("note").asks_model("match")
     assert measures.repeats(invoice.events, clean) == Repeats(model_calls=1, tool_calls=3, tokens=120)
 
 
-def test_a_read_that_a_clean_run_makes_twice_is_no_repeat(
-    invoice: HandWritten, write_history: WriteHistory
-) -> None:
+def test_a_read_that_a_clean_run_makes_twice_is_no_repeat(invoice: HandWritten, write_history: WriteHistory) -> None:
     clean = measures.delivered(write_history(INVOICE).is_correct().does("order").events)
     assert measures.repeats(invoice.goes_on().does("order").events, clean).tool_calls == 0
 

@@ -64,7 +64,7 @@ def text_of(reply: Reply) -> str:
     return str(made[0]["function"]["arguments"] if made else reply.message["content"])
 
 
-def arguments_of(reply: Reply) -> Any:  # noqa: ANN401 - any JSON
+def arguments_of(reply: Reply) -> Any:
     """The arguments of the one call, those to be approved where it asks for an approval."""
     (call,) = reply.message["tool_calls"]
     arguments = json.loads(call["function"]["arguments"])
@@ -357,7 +357,9 @@ def test_a_slip_keeps_the_schema_so_that_only_its_value_is_wrong() -> None:
     for name, workflow, wanted, right in CALLS:
         tool = workflow.tools[str(workflow.steps[wanted.step].tool)]
         kept = [
-            schema_problem(arguments_of(vary(certain(wrong_argument=1.0), wanted, right, TOOLS, f"{n}")), tool.parameters)
+            schema_problem(
+                arguments_of(vary(certain(wrong_argument=1.0), wanted, right, TOOLS, f"{n}")), tool.parameters
+            )
             for n in range(5)
         ]
         assert kept == [""] * 5, name

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from kintsugi.harness import results as module
 from kintsugi.harness.history import Unwritable
 from kintsugi.harness.results import FolderProblem, Results, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from kintsugi.harness.records import TrialResult
 
@@ -26,6 +24,10 @@ ASKED = {"suite": "standard", "seed": 7, "suts": ("minimal+optimized",), "planne
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "results" / "run"
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
 
 
 @pytest.fixture
@@ -102,9 +104,7 @@ def test_a_half_written_last_line_is_left_out(begun: Results, folder: Path, make
 
 
 @pytest.mark.parametrize("line", ["not json", "{}", "[]", '{"id": "t"}', "null"])
-def test_a_line_that_is_no_verdict_is_named(
-    line: str, begun: Results, folder: Path, make_result: MakeResult
-) -> None:
+def test_a_line_that_is_no_verdict_is_named(line: str, begun: Results, folder: Path, make_result: MakeResult) -> None:
     begun.append(make_result())
     with (folder / "trials.jsonl").open("a") as file:
         file.write(f"{line}\n")
@@ -136,11 +136,11 @@ def test_a_file_is_there_whole_or_as_it_was(tmp_path: Path, monkeypatch: pytest.
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(module.os, "fsync", full)
+    monkeypatch.setattr("os.fsync", full)
     with pytest.raises(Unwritable, match=r"summary.json: can't be written: No space left on device"):
         write_atomically(path, "second")
     assert path.read_text(encoding="utf-8") == "first ✓"
-    assert os.listdir(tmp_path) == ["summary.json"]
+    assert names(tmp_path) == ["summary.json"]
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
@@ -204,9 +204,7 @@ def test_a_file_with_no_whole_line_is_emptied(data: bytes, begun: Results, folde
     assert (folder / "trials.jsonl").read_bytes() == b""
 
 
-def test_half_a_line_is_cut_off_and_not_all_written_anew(
-    begun: Results, folder: Path, make_result: MakeResult
-) -> None:
+def test_half_a_line_is_cut_off_and_not_all_written_anew(begun: Results, folder: Path, make_result: MakeResult) -> None:
     # Written anew, a crash on the way would once have lost every verdict.
     begun.append(make_result())
     begun.end()
@@ -234,9 +232,7 @@ def test_a_folder_is_taken_by_one_run_at_a_time(begun: Results, folder: Path) ->
     Results(folder).begin(ASKED, resume=True)
 
 
-def test_a_run_that_was_turned_away_once_cleared_up_after_the_one_that_was_not(
-    begun: Results, folder: Path
-) -> None:
+def test_a_run_that_was_turned_away_once_cleared_up_after_the_one_that_was_not(begun: Results, folder: Path) -> None:
     (begun.state_folder / "t1").mkdir()
     other = Results(folder)
     with pytest.raises(FolderProblem):
@@ -249,12 +245,12 @@ def test_a_run_that_was_turned_away_once_cleared_up_after_the_one_that_was_not(
 
 def test_a_begin_that_is_refused_once_kept_the_folder_locked(begun: Results, folder: Path) -> None:
     begun.end()
-    before = sorted(os.listdir(folder))
+    before = names(folder)
     refused = Results(folder)
     for asked, resume in ((ASKED, False), ({**ASKED, "seed": 8}, True)):
         with pytest.raises(FolderProblem):
             refused.begin(asked, resume=resume)
-    assert sorted(os.listdir(folder)) == before
+    assert names(folder) == before
     refused.begin(ASKED, resume=True)
 
 
@@ -262,7 +258,7 @@ def test_nothing_temporary_is_left_at_the_end(begun: Results, folder: Path) -> N
     (begun.state_folder / "t1").mkdir()
     begun.end()
     begun.end()
-    assert sorted(os.listdir(folder)) == ["histories", "run.json"]
+    assert names(folder) == ["histories", "run.json"]
 
 
 def test_what_a_crash_left_in_the_state_folder_is_gone_at_the_next_begin(begun: Results, folder: Path) -> None:
@@ -275,4 +271,4 @@ def test_what_a_crash_left_in_the_state_folder_is_gone_at_the_next_begin(begun: 
 
 def test_workers_are_given_an_absolute_state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert Results(module.Path("run")).state_folder == tmp_path / "run" / ".state"
+    assert Results(Path("run")).state_folder == tmp_path / "run" / ".state"

@@ -225,7 +225,7 @@ def test_a_judgement_without_one_of_its_inputs_can_not_be_made(name: str, step: 
     assert used > 0
 
 
-def test_a_judgement_with_nothing_of_its_inputs(recwarn: pytest.WarningsRecorder) -> None:
+def test_a_judgement_with_nothing_of_its_inputs() -> None:
     for content in ("", "Decide!", "{", "{not json}", "[1, 2]", '{"inputs": 3}', '{"other": {"invoice": 1}}'):
         assert wanted_by(INVOICE, asking("match", content)).missing == "invoice, order"
     assert wanted_by(INVOICE, asking("no_such_step", "{}")).missing == "what 'no_such_step' is"
@@ -365,7 +365,7 @@ def test_branches_are_taken_on_the_transcripts_own_values() -> None:
 def test_loops_run_over_the_transcripts_own_values() -> None:
     talk = Talk(LEADS)
     lead = {"segment": "s", "topic": "t", "region": "east", "score": 99, "opted_out": False}
-    items = [{"id": f"L-{n}", "email": f"{n}@x.example", **lead} for n in range(5)]
+    items: list[dict[str, Any]] = [{"id": f"L-{n}", "email": f"{n}@x.example", **lead} for n in range(5)]
     talk.hears("crm__list_leads", {"segment": "fair-2024"}, {"result": {"items": items}})
     talk.records.collections["leads"] = {item["id"]: item for item in items}
     talk.goes_on()
@@ -379,13 +379,17 @@ def test_values_that_the_plan_can_make_nothing_of_are_said_to_be_so() -> None:
     wanted = talk.wants()
     assert wanted.kind == "close"
     assert "can't go on" in talk.reply().message["content"]
-    talk.hears("erp__get_invoice", {"invoice_id": "INV-1041"}, talk.does("erp__get_invoice", {"invoice_id": "INV-1041"}))
+    talk.hears(
+        "erp__get_invoice", {"invoice_id": "INV-1041"}, talk.does("erp__get_invoice", {"invoice_id": "INV-1041"})
+    )
     assert talk.wants().step == "order"
 
 
 def test_having_been_stuck_was_once_said_at_the_end_of_all_the_work() -> None:
     talk = Talk(INVOICE).hears("erp__get_invoice", {"invoice_id": "INV-1041"}, {"result": {"id": "INV-1041"}})
-    talk.hears("erp__get_invoice", {"invoice_id": "INV-1041"}, talk.does("erp__get_invoice", {"invoice_id": "INV-1041"}))
+    talk.hears(
+        "erp__get_invoice", {"invoice_id": "INV-1041"}, talk.does("erp__get_invoice", {"invoice_id": "INV-1041"})
+    )
     talk.goes_on()
     assert talk.effects == INVOICE.truth.effects
     assert "can't go on" not in talk.reply().message["content"]

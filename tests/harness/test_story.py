@@ -24,9 +24,7 @@ def story(run: HandWritten, make_trial: MakeTrial, *strikes: str, drift: str = "
     return tell(trial, events, judge_trial(run.workflow, trial, events, {}, 5.0)).splitlines()
 
 
-def test_it_begins_with_the_trial_and_ends_with_the_verdict(
-    write_history: WriteHistory, make_trial: MakeTrial
-) -> None:
+def test_it_begins_with_the_trial_and_ends_with_the_verdict(write_history: WriteHistory, make_trial: MakeTrial) -> None:
     lines = story(write_history(INVOICE.name).is_correct(), make_trial)
     assert lines[0] == f"trial    {make_trial(INVOICE.name).id}"
     assert lines[1] == "schedule no fault"
@@ -73,9 +71,9 @@ def test_what_went_wrong_stands_out(write_history: WriteHistory, make_trial: Mak
 @pytest.mark.parametrize(
     ("what", "data", "said"),
     [
-        ("extinct", {}, "the trial extinct"),
-        ("deadline", {"seconds": 90}, "the trial deadline"),
-        ("broken", {"error": "OSError: no more files"}, "the trial broken OSError: no more files"),
+        ("extinct", {}, "no worker is left, and none will be started"),
+        ("deadline", {"seconds": 90}, "the deadline has passed"),
+        ("broken", {"error": "OSError: no more files"}, "the harness broke: OSError: no more files"),
         ("exited", {"generation": 3, "code": 1, "signal": 0}, "worker 3 exited with 1"),
     ],
 )

@@ -16,9 +16,10 @@ from kintsugi.harness.verdicts import judge_trial
 from kintsugi.scenarios.trial import Trial
 
 if TYPE_CHECKING:
+    from tests.harness.conftest import HandWritten, MakeTrial, WriteHistory
+
     from kintsugi.harness.history import Event
     from kintsugi.harness.measures import Delivered
-    from tests.harness.conftest import HandWritten, MakeTrial, WriteHistory
 
 INVOICE = load_workflows()["finance/invoice_payment"]
 KILL = "worker_kill.at_boundary@tool:pay[0]#1@before"
@@ -126,9 +127,7 @@ def test_a_result_survives_its_line(killed: HandWritten, clean: Delivered, make_
     assert again.injection in INJECTIONS
 
 
-def test_what_a_later_version_adds_is_passed_over(
-    killed: HandWritten, clean: Delivered, make_trial: MakeTrial
-) -> None:
+def test_what_a_later_version_adds_is_passed_over(killed: HandWritten, clean: Delivered, make_trial: MakeTrial) -> None:
     # Only at the top level once, and not within its parts.
     found = result_of(make_trial(INVOICE.name, KILL), killed.closed(), clean)
     data = json.loads(json.dumps(found.to_json() | {"new": 1}))

@@ -3,7 +3,8 @@
 Each line on stdin, ``{"environment", "die_at", "die_when"}``, forks one worker. Its pid is told on stdout,
 and when it is reaped ``[pid, signal or exit status]``. The `die_at`-th commit of the worker that carries
 anything but a heartbeat is struck: ``before`` it, ``during`` it (written, not committed) or ``after`` it (not
-yet acknowledged). With ``file_bytes_max`` no file can grow beyond that.
+yet acknowledged). ``stop_before_sending`` names a call between whose intent and whose sending it is stopped; with
+``file_bytes_max`` no file can grow beyond that.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ import signal
 import sqlite3
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kintsugi.runtime import worker
-from kintsugi.runtime.journal import Journal
+from kintsugi.runtime.journal import Claim, Journal
 from kintsugi.runtime.minimal import work
 from kintsugi.runtime.protocol import DurableContext, ModelRequest, Question, ToolCall
+from kintsugi.runtime.store import Event
 
 
 async def everything(ctx: DurableContext, _plan: Mapping[str, Any]) -> str:
@@ -85,6 +87,19 @@ def dying(die_at: int, die_when: str) -> type[Journal]:
     return DyingJournal
 
 
+def stopping(name: str) -> type[Journal]:
+    """A journal whose process is stopped as soon as the intent of a call has been acknowledged."""
+
+    class StoppingJournal(Journal):
+        async def append(self, claim: Claim, events: Iterable[Event], *, end: bool = False) -> None:
+            events = list(events)
+            await super().append(claim, events, end=end)
+            if ("intent", name) in [(event.kind, event.name) for event in events]:
+                os.kill(os.getpid(), signal.SIGSTOP)
+
+    return StoppingJournal
+
+
 def die(_connection: sqlite3.Connection | None = None) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
     signal.pause()
@@ -93,6 +108,8 @@ def die(_connection: sqlite3.Connection | None = None) -> None:
 def child(order: dict[str, Any]) -> None:
     if "die_at" in order:
         setattr(worker, "Journal", dying(order["die_at"], order["die_when"]))  # noqa: B010 - of one child
+    if "stop_before_sending" in order:
+        setattr(worker, "Journal", stopping(order["stop_before_sending"]))  # noqa: B010 - as above
     if "file_bytes_max" in order:
         limits = (order["file_bytes_max"], resource.RLIM_INFINITY)
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -59,6 +59,24 @@ async def test_a_worker_stopped_in_a_write_loses_the_run_and_commits_nothing(
     await world.until_ended(2)
 
 
+@pytest.mark.process
+async def test_a_worker_stopped_between_intent_and_sending_sends_nothing(
+    world: World, workers: Workers, plan: MakePlan
+) -> None:
+    """By the time it wakes, a person has said that the opaque call did not happen, and another worker has made it."""
+    world.person = world.truthful
+    minimal.submit(world.state_dir, "run", {"chain": "everything", "plan": plan()})
+    first = await workers.start(world.environment("node-a"), stop_before_sending="opaque")
+    await world.until_recorded("run", "intent", 3)
+    await workers.start(world.environment("node-b"))
+    await world.until_ended()
+    assert [question["kind"] for question in world.questions.values()] == ["in_doubt", "approval"]
+    os.kill(first, signal.SIGCONT)
+    await incarnations(world, 2)
+    assert world.count("opaque") == 1
+    assert world.calls.count("opaque") == 1
+
+
 async def incarnations(world: World, count: int) -> None:
     """Wait until so many workers are registered."""
     with closing(connect(world.state_dir)) as connection:

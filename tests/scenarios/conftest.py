@@ -13,9 +13,13 @@ service = "stock"
 name = "stock.get"
 description = "Look at a shelf."
 effect = "read"
-parameters = { type = "object", additionalProperties = false, required = ["shelf"], properties = { shelf = { type = "string" } } }
 result = { type = "object" }
 does = { op = "get", collection = "shelves", id = "= args.shelf" }
+[tools.parameters]
+type = "object"
+additionalProperties = false
+required = ["shelf"]
+properties = { shelf = { type = "string" } }
 
 [[tools]]
 name = "stock.order"
@@ -23,8 +27,12 @@ description = "Order pieces."
 effect = "write"
 idempotency = "key"
 approval = "always"
-parameters = { type = "object", additionalProperties = false, required = ["pieces"], properties = { pieces = { type = "integer" } } }
 result = { type = "object" }
+[tools.parameters]
+type = "object"
+additionalProperties = false
+required = ["pieces"]
+properties = { pieces = { type = "integer" } }
 [tools.does]
 op = "create"
 collection = "orders"
@@ -36,8 +44,12 @@ returns = { id = "= id" }
 name = "stock.tell"
 description = "Tell someone."
 effect = "write"
-parameters = { type = "object", additionalProperties = false, required = ["to"], properties = { to = { type = "string" } } }
 result = { type = "object" }
+[tools.parameters]
+type = "object"
+additionalProperties = false
+required = ["to"]
+properties = { to = { type = "string" } }
 [tools.does]
 op = "create"
 collection = "messages"
@@ -67,7 +79,11 @@ args = { shelf = "S-1" }
 id = "decide"
 ask = "How many pieces?"
 inputs = { shelf = "= shelf" }
-output = { type = "object", additionalProperties = false, required = ["pieces"], properties = { pieces = { type = "integer" } } }
+[plan.output]
+type = "object"
+additionalProperties = false
+required = ["pieces"]
+properties = { pieces = { type = "integer" } }
 
 [[plan]]
 id = "order"

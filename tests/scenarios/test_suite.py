@@ -67,7 +67,11 @@ BAD = {
     ),
     "text for a number": ("shared = 1", 'shared = "1"', "faults[0].shared: input should be a valid integer, found '1'"),
     "number for a text": ('name = "mine"', "name = 3", "name: input should be a valid string, found 3"),
-    "text for a list": ('["repeats_3"]', '"repeats_3"', "faults[1].forms: input should be a valid list, found 'repeats_3'"),
+    "text for a list": (
+        '["repeats_3"]',
+        '"repeats_3"',
+        "faults[1].forms: input should be a valid list, found 'repeats_3'",
+    ),
     "a share that is no table": ("[timing]\nper_class = 1", "timing = 3", "timing: input should be a valid dictionary"),
     "yes for a number": ("version = 2", "version = true", "version: input should be a valid integer, found True"),
     "a negative count": (
@@ -118,7 +122,7 @@ def test_a_file_that_is_not_there_or_no_text(tmp_path: Path) -> None:
 
 
 def test_a_name_that_no_suite_has() -> None:
-    with pytest.raises(FileProblem, match="no suite is called 'standart'; did you mean 'standard'?"):
+    with pytest.raises(FileProblem, match=r"no suite is called 'standart'; did you mean 'standard'\?"):
         load_suite("standart")
 
 

@@ -1,0 +1,434 @@
+"""The launcher and its workers, as real processes: what is started, killed, reaped, and what never outlives whom."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kintsugi.harness import processes
+from kintsugi.harness.adapters import ADAPTERS
+from kintsugi.harness.processes import Exit, Launcher, LauncherGone, Process
+
+pytestmark = pytest.mark.process
+
+SIDE = '''
+"""A SUT's side whose workers tell of themselves on a socket, which also tells of their death."""
+
+import importlib
+import json
+import os
+import socket
+import sys
+import time
+
+CHAINS = {}
+print("a SUT may print when it is loaded")
+
+
+def told(**data):
+    line = socket.socket(socket.AF_UNIX)
+    line.connect(os.environ["PROBE_SOCKET"])
+    line.sendall(json.dumps({"id": os.environ["PROBE_ID"], "pid": os.getpid(), **data}).encode() + b"\\n")
+    return line
+
+
+async def work(environment, chains):
+    line = told(environment=dict(os.environ), folder=os.getcwd(), session=os.getsid(0),
+                input=sys.stdin.read(), modules=sorted(sys.modules))
+    what, _, number = environment["PROBE_DO"].partition(" ")
+    print("what a worker prints")
+    sys.stdout.flush()
+    if what == "exit":
+        os._exit(int(number))
+    if what == "burn":
+        until = time.process_time() + float(number)
+        while time.process_time() < until:
+            pass
+        return
+    if what == "wait":
+        line.recv(1)
+
+
+def echo(*arguments):
+    return list(arguments)
+
+
+def refuse():
+    raise ValueError("not today")
+
+
+def nonsense():
+    return object()
+
+
+def block():
+    time.sleep(60)
+
+
+def die():
+    os._exit(7)
+'''
+
+WRAPPED = """
+import importlib, os
+side = importlib.import_module(os.environ["PROBED"])
+from probe_side import CHAINS, work
+"""
+
+HARNESS = """
+import asyncio, json, sys
+from pathlib import Path
+from kintsugi.harness.processes import Launcher
+
+async def main():
+    launcher = Launcher("probe_side", "probe_side:CHAINS")
+    await launcher.start()
+    environment, folder = json.loads(sys.argv[1]), Path(sys.argv[2])
+    for cold in (False, True):
+        launcher.go(await launcher.spawn(environment, folder, folder / "log", cold=cold))
+    await launcher.spawn(environment, folder, folder / "log", cold=False)
+    print(launcher._process.pid, flush=True)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+
+class Heard:
+    """The other end of the workers' socket: what each has told, and its connection, which ends when it does."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.told: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._connections: dict[int, asyncio.StreamReader] = {}
+
+    async def __aenter__(self) -> Heard:
+        self._server = await asyncio.start_unix_server(self._listen, self.path, limit=2**20)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+
+    async def _listen(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        told = json.loads(await reader.readline())
+        # The writer is kept, or the connection would be closed from this end.
+        self._connections[told["pid"]] = reader
+        told["writer"] = writer
+        self.told.put_nowait(told)
+
+    async def next(self) -> dict[str, Any]:
+        """What the next worker tells."""
+        return await asyncio.wait_for(self.told.get(), 20)
+
+    async def death(self, pid: int) -> None:
+        """Wait until a worker's connection has ended."""
+        assert await asyncio.wait_for(self._connections[pid].read(), 20) == b""
+
+
+async def gone(pid: int) -> None:
+    """Wait until a process that is no child of ours has ended, though perhaps not been reaped by its parent."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(descriptor, ended.set)
+    try:
+        await asyncio.wait_for(ended.wait(), 20)
+    finally:
+        loop.remove_reader(descriptor)
+        os.close(descriptor)
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.fixture
+def side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the SUT's side, where a launcher finds it."""
+    folder = tmp_path / "side"
+    folder.mkdir()
+    (folder / "probe_side.py").write_text(SIDE)
+    (folder / "probe_wrapped.py").write_text(WRAPPED)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), *sys.path[1:]]))
+    return folder
+
+
+@pytest.fixture
+async def heard(tmp_path: Path) -> AsyncIterator[Heard]:
+    async with Heard(tmp_path / "socket") as listening:
+        yield listening
+
+
+@pytest.fixture
+async def launcher(side: Path) -> AsyncIterator[Launcher]:
+    launched = Launcher("probe_side", "probe_side:CHAINS")
+    await launched.start()
+    yield launched
+    await launched.close()
+
+
+Start = Callable[..., Awaitable[Process]]
+
+
+@pytest.fixture
+def start(launcher: Launcher, heard: Heard, tmp_path: Path) -> Start:
+    """Starts a worker: ``await start("exit 3")``; it is let go unless told otherwise."""
+
+    async def started(do: str, name: str = "w", *, cold: bool = False, go: bool = True) -> Process:
+        environment = environment_of(heard, do, name)
+        process = await launcher.spawn(environment, tmp_path, tmp_path / f"{name}.log", cold=cold)
+        if go:
+            launcher.go(process)
+        return process
+
+    return started
+
+
+def environment_of(heard: Heard, do: str, name: str = "w") -> dict[str, str]:
+    paths = os.environ["PYTHONPATH"]
+    return {"PROBE_SOCKET": str(heard.path), "PROBE_DO": do, "PROBE_ID": name, "PYTHONPATH": paths}
+
+
+def pid_of(launcher: Launcher) -> int:
+    assert launcher._process is not None
+    return launcher._process.pid
+
+
+# --- a worker's life ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cold", [False, True], ids=["forked", "cold"])
+async def test_a_worker_is_what_it_was_told_to_be(heard: Heard, start: Start, tmp_path: Path, cold: bool) -> None:
+    process = await start("exit 0", "this one", cold=cold)
+    told = await heard.next()
+    assert (await process.ended).code == 0
+    assert (told["id"], told["pid"]) == ("this one", process.pid)
+    # Nothing of the harness's own environment: PATH, HOME, proxies, keys.
+    interpreter_s_own = {"LC_CTYPE"}
+    assert set(told["environment"]) - interpreter_s_own == set(environment_of(heard, ""))
+    assert (told["folder"], told["input"]) == (str(tmp_path), "")
+    # A session of its own, so that Ctrl-C at the terminal does not reach it.
+    assert told["session"] == process.pid
+    assert (tmp_path / "this one.log").read_text().splitlines()[-1] == "what a worker prints"
+
+
+@pytest.mark.parametrize("cold", [False, True], ids=["forked", "cold"])
+@pytest.mark.parametrize("sut", ADAPTERS)
+async def test_a_worker_carries_nothing_of_the_harness(
+    side: Path, heard: Heard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sut: str, cold: bool
+) -> None:
+    monkeypatch.setenv("PROBED", ADAPTERS[sut].side)
+    launcher = Launcher("probe_wrapped", ADAPTERS[sut].chains)
+    await launcher.start()
+    environment = {**environment_of(heard, "exit 0"), "PROBED": ADAPTERS[sut].side}
+    launcher.go(await launcher.spawn(environment, tmp_path, tmp_path / "log", cold=cold))
+    modules = set((await heard.next())["modules"])
+    await launcher.close()
+    assert {ADAPTERS[sut].side, ADAPTERS[sut].chains.split(":")[0]} <= modules
+    ours = {name.split(".")[1] for name in modules if name.startswith("kintsugi.")}
+    assert ours == {"runtime", "golden_workflows"}
+    # What only the harness and its reports need would be paid for by every worker.
+    assert not modules & {"click", "rich", "pandas", "matplotlib", "scipy", "litellm", "docker"}
+
+
+async def test_a_worker_waits_for_its_go(heard: Heard, launcher: Launcher, start: Start) -> None:
+    waiting = await start("exit 4", "waiting", go=False)
+    await (await start("exit 0", "other")).ended
+    assert (await heard.next())["id"] == "other"
+    assert waiting.alive
+    launcher.go(waiting)
+    assert (await heard.next())["id"] == "waiting"
+    assert (await waiting.ended).code == 4
+
+
+async def test_a_kill_is_over_when_the_worker_has_been_reaped(
+    heard: Heard, launcher: Launcher, start: Start
+) -> None:
+    process = await start("wait")
+    pid = (await heard.next())["pid"]
+    ended = await launcher.kill(process)
+    assert (ended.code, ended.signal) == (-9, 9)
+    assert not Path(f"/proc/{pid}").exists()
+    # Killed again, it has still ended as it did.
+    assert await launcher.kill(process) == ended
+
+
+async def test_a_worker_that_ended_by_itself_was_not_killed(heard: Heard, launcher: Launcher, start: Start) -> None:
+    process = await start("exit 3")
+    await heard.death((await heard.next())["pid"])
+    ended = await launcher.kill(process)
+    assert (ended.code, ended.signal) == (3, 0)
+
+
+async def test_a_worker_that_ended_a_moment_before_its_kill_was_not_killed(
+    heard: Heard, launcher: Launcher, start: Start
+) -> None:
+    """The signal meets a process that is dead but not reaped, and must not be taken for its end."""
+    process = await start("exit 3", go=False)
+    launcher.go(process)
+    await launcher.call("echo")
+    os.kill(pid_of(launcher), signal.SIGSTOP)
+    await heard.death((await heard.next())["pid"])
+    killed = asyncio.ensure_future(launcher.kill(process))
+    os.kill(pid_of(launcher), signal.SIGCONT)
+    assert ((await killed).code, (await killed).signal) == (3, 0)
+
+
+async def test_a_worker_that_dies_before_its_go_harms_nobody(launcher: Launcher, start: Start) -> None:
+    """The launcher wrote to a gate that it had closed, and died of it with every other worker."""
+    process = await start("exit 0", go=False)
+    os.kill(process.pid, signal.SIGKILL)
+    assert (await process.ended).signal == 9
+    launcher.go(process)
+    assert (await (await start("exit 5")).ended).code == 5
+
+
+async def test_cpu_seconds_are_the_worker_s_own(start: Start) -> None:
+    busy, idle = await start("burn 0.3", "busy"), await start("exit 0", "idle")
+    assert 0.3 <= (await busy.ended).cpu_seconds < 1.0
+    assert (await idle.ended).cpu_seconds < 0.2
+
+
+async def test_each_worker_of_many_has_its_own_end(launcher: Launcher, start: Start) -> None:
+    before = len(os.listdir(f"/proc/{pid_of(launcher)}/fd"))
+    workers = await asyncio.gather(*(start(f"exit {number}", str(number)) for number in range(24)))
+    ends = await asyncio.gather(*(worker.ended for worker in workers))
+    assert [end.code for end in ends] == list(range(24))
+    assert len(os.listdir(f"/proc/{pid_of(launcher)}/fd")) == before
+
+
+async def test_a_cancelled_start_leaves_no_worker(launcher: Launcher, start: Start) -> None:
+    """A trial that was over while a worker was being started left it waiting for its go for ever."""
+    os.kill(pid_of(launcher), signal.SIGSTOP)
+    starting = asyncio.ensure_future(start("wait"))
+    await asyncio.sleep(0)
+    starting.cancel()
+    os.kill(pid_of(launcher), signal.SIGCONT)
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    await launcher.call("echo")
+    assert children(pid_of(launcher)) == []
+
+
+# --- client verbs -------------------------------------------------------------------------------------------
+
+
+async def test_a_verb_s_result_or_error_comes_back(launcher: Launcher) -> None:
+    assert await launcher.call("echo", 1, {"two": [3]}) == [1, {"two": [3]}]
+    with pytest.raises(RuntimeError, match="ValueError: not today"):
+        await launcher.call("refuse")
+    with pytest.raises(RuntimeError, match="TypeError"):
+        await launcher.call("nonsense")
+    with pytest.raises(RuntimeError, match="AttributeError"):
+        await launcher.call("unheard_of")
+    assert await asyncio.gather(*(launcher.call("echo", n) for n in range(9))) == [[n] for n in range(9)]
+
+
+async def test_a_verb_that_ends_the_launcher_is_said_to(launcher: Launcher) -> None:
+    with pytest.raises(LauncherGone, match="probe_side ended with 7"):
+        await launcher.call("die")
+    with pytest.raises(LauncherGone):
+        await launcher.call("echo")
+
+
+async def test_a_verb_that_never_returns_does_not_keep_the_harness(
+    launcher: Launcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "CLOSE_SECONDS", 0.2)
+    blocked = asyncio.ensure_future(launcher.call("block"))
+    await asyncio.sleep(0)
+    await asyncio.wait_for(launcher.close(), 10)
+    with pytest.raises(LauncherGone):
+        await blocked
+
+
+# --- who outlives whom --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cold", [False, True], ids=["forked", "cold"])
+async def test_a_worker_dies_with_its_launcher(heard: Heard, launcher: Launcher, start: Start, cold: bool) -> None:
+    process = await start("wait", cold=cold)
+    told = await heard.next()
+    os.kill(pid_of(launcher), signal.SIGKILL)
+    await heard.death(told["pid"])
+    await gone(told["pid"])
+    with pytest.raises(LauncherGone, match="ended with -9"):
+        await process.ended
+    with pytest.raises(LauncherGone):
+        await start("wait")
+    with pytest.raises(LauncherGone):
+        await launcher.kill(process)
+
+
+async def test_closing_ends_every_worker(heard: Heard, launcher: Launcher, start: Start) -> None:
+    workers = [await start("wait", str(number)) for number in range(3)]
+    waiting = await start("wait", "before its go", go=False)
+    for _ in workers:
+        await heard.next()
+    await launcher.close()
+    for process in [*workers, waiting]:
+        assert not Path(f"/proc/{process.pid}").exists()
+    await launcher.close()
+
+
+async def test_nothing_outlives_a_harness_that_is_killed(side: Path, heard: Heard, tmp_path: Path) -> None:
+    environment = json.dumps(environment_of(heard, "wait"))
+    harness = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", HARNESS, environment, str(tmp_path), stdout=asyncio.subprocess.PIPE
+    )
+    assert harness.stdout is not None
+    pid = int(await asyncio.wait_for(harness.stdout.readline(), 30))
+    workers = [(await heard.next())["pid"] for _ in range(2)]
+    everyone = children(pid)
+    assert len(everyone) == 3
+    assert set(workers) < set(everyone)
+    harness.kill()
+    await harness.wait()
+    for process in [pid, *everyone]:
+        await gone(process)
+
+
+async def test_a_sut_that_can_t_be_loaded_is_said_to_be(side: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (side / "broken_side.py").write_text("raise RuntimeError('no such engine')")
+    launcher = Launcher("broken_side", "probe_side:CHAINS")
+    with pytest.raises(LauncherGone, match="broken_side ended with 1; see its output above"):
+        await launcher.start()
+    await launcher.close()
+    assert "no such engine" in capfd.readouterr().err
+
+
+async def test_a_sut_that_takes_for_ever_to_load_is_given_up(side: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "START_SECONDS", 0.2)
+    monkeypatch.setattr(processes, "CLOSE_SECONDS", 0.2)
+    (side / "slow_side.py").write_text("import time; time.sleep(60)")
+    launcher = Launcher("slow_side", "probe_side:CHAINS")
+    with pytest.raises(LauncherGone, match="not ready after 0.2 s"):
+        await launcher.start()
+    pid = pid_of(launcher)
+    await launcher.close()
+    assert not Path(f"/proc/{pid}").exists()
+
+
+async def test_what_a_sut_prints_when_it_is_loaded_is_no_answer(
+    side: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It went to the pipe of the answers, and the harness waited for ever."""
+    launcher = Launcher("probe_side", "probe_side:CHAINS")
+    await launcher.start()
+    assert await launcher.call("echo", "heard") == ["heard"]
+    await launcher.close()
+    assert "a SUT may print" in capfd.readouterr().err
+
+
+def test_an_end_is_plain_data() -> None:
+    assert Exit(0, 0, 0.5) == Exit(code=0, signal=0, cpu_seconds=0.5)
