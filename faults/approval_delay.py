@@ -10,6 +10,8 @@ __all__ = ["FAULT"]
 
 LATE_HOURS = 24.0
 EXPIRY_HOURS = 48.0
+RESTART_HOURS = 12.0
+"""Long enough for the worker that was killed meanwhile to be back."""
 
 
 def _waiting(site: Site) -> bool:
@@ -25,10 +27,10 @@ FAULT = FaultClass(
     forms=(
         Form("late", _waiting, (Decide(delay_hours=LATE_HOURS),)),
         Form("late_after_restart", _waiting, (Kill(), Decide(delay_hours=LATE_HOURS))),
-        Form("delivered_twice", _waiting, (Decide(deliveries=2),)),
+        Form("delivered_twice", _waiting, (Decide(deliveries=2),), pushed=True),
         Form("before_wait", _waiting, (Decide(before_wait=True),)),
         Form("rejected", _waiting, (Decide("reject"),)),
-        Form("rejected_after_restart", _waiting, (Kill(), Decide("reject"))),
+        Form("rejected_after_restart", _waiting, (Kill(), Decide("reject", delay_hours=RESTART_HOURS))),
         Form("never", _waiting, (Decide("expire", delay_hours=EXPIRY_HOURS),)),
     ),
 )

@@ -27,6 +27,8 @@ class Form:
     """How many workflows run at once."""
     may_halt: bool = False
     """Whether the fault outlasts a declared budget, so that stopping for a person is right."""
+    pushed: bool = False
+    """Whether it applies only to a SUT that decisions are pushed to: one that polls fetches each when it likes."""
 
 
 @dataclass(frozen=True)

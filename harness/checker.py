@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from kintsugi.faults import FAULTS
 from kintsugi.faults import actions as acts
 from kintsugi.golden_workflows.spec import Drift, Effect, Workflow
-from kintsugi.harness.effects import expected_effects, missing_effects, prose_of, wrong_effects
+from kintsugi.harness.effects import expected_effects, missing_effects, prose_of, said_anew, wrong_effects
 from kintsugi.harness.halts import judge_halts
 from kintsugi.harness.history import Event, of
 from kintsugi.harness.records import Halt, Injection, VerdictName
@@ -88,8 +88,9 @@ def _run(workflow: Workflow, trial: Trial, events: Sequence[Event], name: str) -
     truths = [drifted, None] if drifted and _drift_problem(workflow, trial, mine) else [drifted]
     expected = [expected_effects(workflow, truth, mine) for truth in truths]
     actual, prose = of(mine, "world", "effect"), prose_of(mine)
+    anew = said_anew(workflow, workflow.drifts[drifted].record, mine) if drifted else None
     wrong = [
-        next(wrong_effects(workflow, truth, effects, actual, prose), None)
+        next(wrong_effects(workflow, truth, effects, actual, prose, anew if truth else None), None)
         for truth, effects in zip(truths, expected, strict=True)
     ]
     halts = tuple(judge_halts(workflow, drifted, mine))

@@ -171,7 +171,7 @@ def bench(folder: Path) -> None:
 
 
 def _known_errors(command: Any, *arguments: Any, **named: Any) -> Any:
-    """Call a command; errors that a user can act on become one line, exit 2."""
+    """Call a command; an error that a user can act on becomes one line, exit 2, and a broken harness exit 4."""
     from kintsugi.golden_workflows.spec import FileProblem
     from kintsugi.harness.history import Unwritable
     from kintsugi.harness.processes import LauncherGone
@@ -179,7 +179,10 @@ def _known_errors(command: Any, *arguments: Any, **named: Any) -> Any:
 
     try:
         return command(*arguments, **named)
-    except (FileProblem, FolderProblem, LauncherGone, Unwritable) as error:
+    except LauncherGone as error:
+        click.echo(f"kintsugi: {error}", err=True)
+        return EXIT_HARNESS
+    except (FileProblem, FolderProblem, Unwritable) as error:
         _fail(error)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

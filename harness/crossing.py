@@ -80,22 +80,25 @@ class Incoming:
         if directive.what == "answer":
             retry = directive.retry_after_seconds
             headers = {} if retry is None else {"Retry-After": f"{retry:g}"}
-            await self.send(directive.status, {"error": {"message": f"status {directive.status}"}}, headers)
+            done = await self.send(directive.status, {"error": {"message": f"status {directive.status}"}}, headers)
         else:
-            self.cut(reset=directive.what == "reset")
+            done = self.cut(reset=directive.what == "reset")
+        if directive.done is not None:
+            directive.done(done)
 
-    def cut(self, *, reset: bool) -> None:
-        """End the connection without a byte: with a TCP reset, or closed."""
+    def cut(self, *, reset: bool) -> bool:
+        """End the connection without a byte, with a TCP reset or closed; whether the client was still there."""
         self.answered = True
         transport = self.request.transport
-        if transport is None:
-            return
+        if transport is None or self.gone.is_set():
+            return False
         if reset:
             raw = transport.get_extra_info("socket")
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             transport.abort()
         else:
             transport.close()
+        return True
 
     async def answer(
         self, crossing: Crossing, status: int, body: Any, headers: Mapping[str, str] | None = None
@@ -165,7 +168,11 @@ class Doors:
     async def _listen(self, name: str) -> None:
         listening = _bound(self._held[name].getsockname()[1])
         loop = asyncio.get_running_loop()
-        self._listeners[name] = await loop.create_server(self._server, sock=listening, backlog=LISTEN_BACKLOG)
+        # Known before it listens, so that it is closed even where this is cancelled.
+        self._listeners[name] = listener = await loop.create_server(
+            self._server, sock=listening, backlog=LISTEN_BACKLOG, start_serving=False
+        )
+        await listener.start_serving()
 
     def refuse(self, kind: str, seconds: float) -> Awaitable[float]:
         """Stop listening for a service for some seconds; the awaitable gives the time it was really down.
@@ -230,7 +237,14 @@ class Doors:
         incoming.run, incoming.generation = run, generation
         generation.heard = True
         if generation.dead:
-            session.history.add("doors", "request_of_the_dead", generation=generation.number, path=request.path)
+            session.history.add(
+                "doors",
+                "request_of_the_dead",
+                run=run.id,
+                generation=generation.number,
+                tool=request.path.removeprefix(f"{PREFIXES['tools']}/"),
+                arguments=incoming.body,
+            )
             incoming.cut(reset=True)
             return
         for name, prefix in PREFIXES.items():

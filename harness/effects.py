@@ -7,11 +7,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from kintsugi.golden_workflows.expressions import Json
+from kintsugi.golden_workflows.expressions import Json, names_in
+from kintsugi.golden_workflows.plan import dependents
 from kintsugi.golden_workflows.spec import Effect, Workflow
 from kintsugi.harness.history import Event, of
 
-__all__ = ["Wrong", "expected_effects", "missing_effects", "prose_of", "wrong_effects"]
+__all__ = ["Anew", "Wrong", "expected_effects", "missing_effects", "prose_of", "said_anew", "wrong_effects"]
 
 PROSE_CHARACTERS_MIN = 9
 """Shorter strings than this are no prose, and are found in any text."""
@@ -68,17 +69,42 @@ def _item_of(decided: Event, events: Sequence[Event]) -> int:
     return next((int(e["item"]) for e in of(events, "human", "asked") if e["question"] == decided["question"]), 0)
 
 
+@dataclass(frozen=True)
+class Anew:
+    """What has to be said anew once a record has moved: words that rest on the old one are as stale as its numbers."""
+
+    since: float
+    """When it moved."""
+    steps: frozenset[str]
+    """The questions whose answers rest on it."""
+    prose: Sequence[str]
+    """What the model said since."""
+
+
+def said_anew(workflow: Workflow, record: str, events: Sequence[Event]) -> Anew | None:
+    """What a drift of a record asks for, from the reads that really were of it; None where it did not move."""
+    moved = of(events, "world", "drift")
+    if not moved:
+        return None
+    since, collection = moved[0]["t"], record.partition("/")[0]
+    reads = {event["step"] for event in of(events, "world", "read") if event["record"] in {record, collection}}
+    resting = {step for read in reads & workflow.steps.keys() for step in dependents(workflow.plan, read)}
+    questions = frozenset(step for step in resting if workflow.steps[step].ask is not None)
+    return Anew(since, questions, prose_of([event for event in events if event["t"] > since]))
+
+
 def wrong_effects(
     workflow: Workflow,
     drifted: str | None,
     expected: Sequence[Effect],
     actual: Sequence[Event],
     prose: Sequence[str],
+    anew: Anew | None = None,
 ) -> Iterator[Wrong]:
     """Every effect that should not be, in the order of the ledger.
 
     `drifted` names the drift that made `expected` right, if one did. `prose` is all text that the model really gave
-    in this trial: free text that is none of it was made up on the way.
+    in this trial: free text that is none of it was made up on the way. `anew` narrows that after a drift.
     """
     left = list(expected)
     taken: list[Effect] = []
@@ -95,8 +121,10 @@ def wrong_effects(
             continue
         left.remove(match)
         taken.append(match)
-        made_up = _made_up(workflow, match, event, prose)
-        if made_up:
+        made_up = _made_up(workflow, match, event, prose, anew)
+        if made_up and anew and not _made_up(workflow, match, event, prose, None):
+            yield _wrong("stale", event, f"{made_up} holds words that rest on what was read before the change")
+        elif made_up:
             yield _wrong("wrong arguments", event, f"{made_up} holds text that the model never gave")
         if order[match.step] < furthest:
             yield _wrong("out of order", event)
@@ -148,10 +176,12 @@ def _same_place(effect: Effect, event: Event) -> bool:
     return bool(effect.tool == event["tool"] and effect.step == event["step"])
 
 
-def _made_up(workflow: Workflow, effect: Effect, event: Event, prose: Sequence[str]) -> str:
+def _made_up(workflow: Workflow, effect: Effect, event: Event, said_ever: Sequence[str], anew: Anew | None) -> str:
     """The first free argument that does not hold what the model said; empty where each does."""
     for name in sorted(workflow.free_arguments[effect.step]):
         text = event["arguments"].get(name)
+        rests_on = names_in(workflow.steps[effect.step].args[name])
+        prose = anew.prose if anew and event["t"] > anew.since and rests_on & anew.steps else said_ever
         if not isinstance(text, str):
             return name
         if _REFERENCE.match(str(workflow.steps[effect.step].args[name])):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,11 +16,14 @@ __all__ = ["TOKENIZER", "serve_model", "tokens_of"]
 
 TOKENIZER = "estimate: one token per four characters of JSON"
 """How the scripted model's tokens are counted; the scorecard says so."""
+CHARACTERS_PER_TOKEN = 4
+CACHE_FROM_TOKENS = 1024
+CACHE_STEP_TOKENS = 128
 
 
 def tokens_of(value: Any) -> int:
     """The token estimate of a JSON value."""
-    return max(1, round(len(json.dumps(value, ensure_ascii=False)) / 4))
+    return max(1, round(len(json.dumps(value, ensure_ascii=False)) / CHARACTERS_PER_TOKEN))
 
 
 async def serve_model(incoming: Incoming) -> None:
@@ -39,15 +43,20 @@ async def serve_model(incoming: Incoming) -> None:
         return
     right = reply_to(session.workflow, wanted, session.trial.seed, n)
     source = f"{session.trial.seed}/{run.id}/{wanted.step}/{wanted.item}/{n}"
-    reply = vary(PROFILES[session.trial.variance], wanted, right, request.get("tools") or [], source)
+    reply = vary(PROFILES[session.trial.variance], wanted, right, request, source)
+    # What is generated is charged, whether its answer arrives or not.
+    charged = {"prompt_tokens": prompt_tokens, "cached_prompt_tokens": _cached(run.prompts, request)}
+    charged |= {"completion_tokens": tokens_of(reply.message)}
+    session.history.add("gateway", "generated", **crossing.named(), **charged)
     if await incoming.struck(crossing, "during"):
         return
     corruption = incoming.nemesis.corruption(crossing)
+    damaged = False
     if corruption is not None:
         say, how = corruption
-        damaged = damage(how, reply, request["messages"], source)
-        say(damaged != reply)
-        reply = damaged
+        plain, reply = reply, damage(how, reply, request["messages"], source)
+        damaged = reply != plain
+        say(damaged)
     usage = {"prompt_tokens": prompt_tokens, "completion_tokens": tokens_of(reply.message)}
     session.history.add(
         "gateway",
@@ -57,12 +66,26 @@ async def serve_model(incoming: Incoming) -> None:
         message=reply.message,
         finish_reason=reply.finish_reason,
         right=_right(wanted, right),
-        damaged=corruption is not None,
+        damaged=damaged,
         as_scripted=reply == right,
         **usage,
     )
     delivered = await incoming.answer(crossing, 200, _body(crossing, request, reply, usage))
     session.history.add("gateway", "delivered", request=crossing.request, run=run.id, delivered=delivered)
+
+
+def _cached(prompts: list[str], request: Mapping[str, Any]) -> int:
+    """How many tokens of a prompt a provider would have had in its cache from an earlier prompt of the same run.
+
+    The longest common prefix with any of them, in whole steps of 128 tokens and from 1,024 on, as OpenAI's guide to
+    prompt caching has it; tools come before messages. Remembers the prompt.
+    """
+    prompt = json.dumps([request.get("tools") or request.get("response_format"), request["messages"]])
+    # Character by character is what is wanted here; the function is not only for paths.
+    longest = max((len(os.path.commonprefix([prompt, earlier])) for earlier in prompts), default=0)  # noqa: RUF071
+    prompts.append(prompt)
+    tokens = longest // CHARACTERS_PER_TOKEN // CACHE_STEP_TOKENS * CACHE_STEP_TOKENS
+    return tokens if tokens >= CACHE_FROM_TOKENS else 0
 
 
 def _is_chat(request: Any) -> bool:

@@ -43,6 +43,9 @@ def _in_doubt(workflow: Workflow, asked: Event, before: Sequence[Event]) -> tupl
     if tool.idempotency != "none":
         return False, f"{tool.name} can be repeated safely (idempotency {tool.idempotency!r})"
     issued = _tries(asked, before)
+    called = (tool.name, asked["arguments"])
+    if any((event["tool"], event["arguments"]) == called for event in of(before, "doors", "request_of_the_dead")):
+        return True, f"{tool.name} is opaque, and a call of it had left when its worker was killed"
     if not issued:
         return False, f"{tool.name} was never called"
     told = _told(before)
@@ -93,11 +96,9 @@ def _tries(asked: Event, before: Sequence[Event]) -> list[Event]:
 def _told(before: Sequence[Event]) -> set[int]:
     """The requests of the world whose answer reached a worker that lived to do something with it.
 
-    What is written to a worker that is killed before it does anything else may never have been read.
+    An answer right after which its worker was killed may never have been read.
     """
-    ended = {event["generation"] for event in of(before, "runner", "exited")}
-    last = {event["generation"]: event["request"] for event in before if {"generation", "request"} <= event.keys()}
-    unread = {last[generation] for generation in ended & last.keys()}
+    unread = {event.get("request") for event in of(before, "nemesis", "injected") if event["is_"].endswith("@after")}
     return {event["request"] for event in of(before, "world", "delivered") if event["delivered"]} - unread
 
 

@@ -82,6 +82,7 @@ class Human:
             question = {**body, "request_id": request_id, "step": step, "item": item, "digest": digest, "open": True}
             question |= {
                 "decision": None,
+                "asked_at": asyncio.get_running_loop().time(),
                 "witness": None,
                 "tool": body.get("tool") or "",
                 "asked_by": incoming.generation.number,

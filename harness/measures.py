@@ -31,7 +31,7 @@ Delivered = Mapping[tuple[str, str, int], int]
 def measures(workflow: Workflow, trial: Trial, events: Sequence[Event]) -> Measures:
     """Tool accuracy as proposed by the model and as it reached the world; damaged replies are no proposals."""
     proposed = _proposed(workflow, events)
-    reached = _reached(workflow, events)
+    reached = _reached(workflow, trial, events)
     in_order, exact, any_order = _trajectory(workflow, trial, events)
     return Measures(
         **proposed, **reached, trajectory_in_order=in_order, trajectory_exact=exact, trajectory_any_order=any_order
@@ -98,27 +98,43 @@ def _compared(
     return good, len(right) + invented
 
 
-def _reached(workflow: Workflow, events: Sequence[Event]) -> dict[str, Count]:
-    """Each distinct call that reached the world, against the calls that the plan leads to."""
+def _reached(workflow: Workflow, trial: Trial, events: Sequence[Event]) -> dict[str, Count]:
+    """Each distinct call that reached the world, against the calls that the plan leads to.
+
+    A choice is right if it is the tool of the call that was due, or exactly a call of the plan (again, or early).
+    """
     selection, arguments, calls = [0, 0], [0, 0], [0, 0]
     references = reference_calls(workflow)
-    seen: set[tuple[str, str, str]] = set()
-    for event in of(events, "world", "request"):
-        call = (event["run"], event["tool"], canonical(event["arguments"]))
-        if call in seen:
-            continue
-        seen.add(call)
-        selection[1] += 1
-        matching = [r for r in references if (r.step, r.item) == (event["step"], event["item"])]
-        if not matching:
-            continue
-        selection[0] += 1
-        compared = [_compared(workflow, r.step, "", r.arguments, event["arguments"]) for r in matching]
-        good, of_all = max(compared, key=lambda pair: pair[0] / max(pair[1], 1))
-        arguments[0] += good
-        arguments[1] += of_all
-        calls[0] += good == of_all
-        calls[1] += 1
+    drifted = trial.drift if of(events, "world", "drift") else None
+    for run in sorted({event["run"] for event in of(events, "world", "request")}):
+        due = [call for call in trajectory(workflow, drifted) if call.kind == "tool"]
+        served = {event["request"] for event in of(events, "world", "read", "effect") if event["run"] == run}
+        seen: set[tuple[str, str]] = set()
+        for event in of(events, "world", "request"):
+            call = (event["tool"], canonical(event["arguments"]))
+            if event["run"] != run or call in seen:
+                continue
+            seen.add(call)
+            good, of_all = max(
+                (
+                    _compared(workflow, r.step, "", r.arguments, event["arguments"])
+                    for r in references
+                    if r.tool == call[0]
+                ),
+                key=lambda pair: pair[0] / max(pair[1], 1),
+                default=(0, 1),
+            )
+            is_due = bool(due) and due[0].tool == event["tool"]
+            selection[1] += 1
+            if not is_due and good < of_all:
+                continue
+            selection[0] += 1
+            arguments[0] += good
+            arguments[1] += of_all
+            calls[0] += good == of_all
+            calls[1] += 1
+            if is_due and event["request"] in served:
+                due.pop(0)
     effects = of(events, "world", "effect")
     return {
         "selection_reached": Count(*selection),
@@ -150,14 +166,15 @@ def _trajectory(workflow: Workflow, trial: Trial, events: Sequence[Event]) -> tu
 
 def usage(workflow: Workflow, events: Sequence[Event]) -> Usage:
     """Model calls and tokens as generated, tool calls as served, CPU as the kernel accounts it at the reaping."""
-    replies = of(events, "gateway", "reply")
+    generated = of(events, "gateway", "generated")
     served = of(events, "world", "read", "effect")
     by_request = {event["request"]: event["tool"] for event in of(events, "world", "request")}
     price = {name: tool.price_usd for name, tool in workflow.tools.items()}
     return Usage(
         model_calls=len(of(events, "gateway", "ask")),
-        prompt_tokens=sum(event["prompt_tokens"] for event in replies),
-        completion_tokens=sum(event["completion_tokens"] for event in replies),
+        prompt_tokens=sum(event["prompt_tokens"] for event in generated),
+        cached_prompt_tokens=sum(event["cached_prompt_tokens"] for event in generated),
+        completion_tokens=sum(event["completion_tokens"] for event in generated),
         tool_calls=len(by_request),
         tool_usd=sum(price[by_request[event["request"]]] for event in served),
         cpu_seconds=sum(event["cpu_seconds"] for event in of(events, "runner", "used")),
@@ -182,17 +199,28 @@ def delivered(events: Sequence[Event]) -> Delivered:
 
 
 def repeats(events: Sequence[Event], clean: Delivered) -> Repeats:
-    """What was asked for again although it had been answered: answers beyond those of the clean run."""
-    counts = delivered(events)
-    again = {key: max(0, count - clean.get(key, 0)) for key, count in counts.items()}
-    replies = of(events, "gateway", "reply")
-    tokens = sum(event["prompt_tokens"] + event["completion_tokens"] for event in replies)
-    model = sum(count for (kind, _, _), count in again.items() if kind == "model")
-    return Repeats(
-        model_calls=model,
-        tool_calls=sum(count for (kind, _, _), count in again.items() if kind == "tool"),
-        tokens=round(tokens * model / len(replies)) if replies else 0,
-    )
+    """What was done again: calls served and replies generated beyond those of the clean run, answered or not."""
+    seen: Counter[tuple[str, str, int]] = Counter()
+    model = tools = tokens = 0
+    for event in events:
+        what = (event["who"], event["what"])
+        replayed = what == ("world", "answer") and event["replayed"]
+        if what in {("world", "read"), ("world", "effect")} or replayed:
+            origin = event if "step" in event else _request(events, event["request"])
+            key = ("tool", origin["step"], origin["item"])
+            seen[key] += 1
+            tools += seen[key] > clean.get(key, 0)
+        elif what == ("gateway", "generated"):
+            key = ("model", event["step"], event["item"])
+            seen[key] += 1
+            if seen[key] > clean.get(key, 0):
+                model += 1
+                tokens += event["prompt_tokens"] + event["completion_tokens"]
+    return Repeats(model_calls=model, tool_calls=tools, tokens=tokens)
+
+
+def _request(events: Sequence[Event], number: int) -> Event:
+    return next(event for event in of(events, "world", "request") if event["request"] == number)
 
 
 def resumed_exactly(trial: Trial, events: Sequence[Event], clean: Delivered) -> bool | None:

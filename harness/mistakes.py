@@ -36,8 +36,12 @@ PROFILES: Mapping[str, Profile] = {
 """`typical` takes wrong choices and wrong arguments from a vendor's published 58/60 and 57/60; the rest is assumed."""
 
 
-def vary(profile: Profile, wanted: Wanted, reply: Reply, tools: Sequence[Mapping[str, Any]], source: str) -> Reply:
-    """The reply with at most one of the model's own mistakes, drawn from `source` (seed, step, n)."""
+def vary(profile: Profile, wanted: Wanted, reply: Reply, request: Mapping[str, Any], source: str) -> Reply:
+    """The reply with at most one of the model's own mistakes, drawn from `source` (seed, step, n).
+
+    The request's schemas say what else a value might plausibly have been.
+    """
+    tools = request.get("tools") or []
     draw = random.Random(f"variance/{source}")
     if wanted.kind == "close" or (wanted.after_error and draw.random() < profile.corrects_itself):
         return reply
@@ -46,7 +50,7 @@ def vary(profile: Profile, wanted: Wanted, reply: Reply, tools: Sequence[Mapping
         (profile.malformed, lambda: damage("invalid_json", reply, [], source)),
         (profile.premature_end, lambda: _premature(wanted, reply)),
         (profile.wrong_tool, lambda: _wrong_tool(wanted, reply, tools, draw, source)),
-        (profile.wrong_argument, lambda: _wrong_argument(wanted, reply, draw, source)),
+        (profile.wrong_argument, lambda: _wrong_argument(wanted, reply, _schema_of(wanted, request), draw, source)),
     )
     for rate, mistake in mistakes:
         if chance < rate:
@@ -72,42 +76,66 @@ def _wrong_tool(
     return call_reply(draw.choice(others), _arguments(reply), source)
 
 
-def _wrong_argument(wanted: Wanted, reply: Reply, draw: random.Random, source: str) -> Reply:
+def _schema_of(wanted: Wanted, request: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The JSON schemas of the values that a reply holds, by name, as the request gives them."""
+    if wanted.kind == "answer":
+        form = (request.get("response_format") or {}).get("json_schema") or {}
+        properties: Mapping[str, Any] = (form.get("schema") or {}).get("properties") or {}
+        return properties
+    name = str(wanted.values.get("function")) if wanted.function == APPROVAL_FUNCTION else wanted.function
+    for tool in request.get("tools") or []:
+        if tool["function"].get("name") == name:
+            return (tool["function"].get("parameters") or {}).get("properties") or {}
+    return {}
+
+
+def _wrong_argument(
+    wanted: Wanted, reply: Reply, schemas: Mapping[str, Any], draw: random.Random, source: str
+) -> Reply:
     if wanted.kind == "answer":
         try:
             value = json.loads(reply.message["content"])
         except ValueError:
             return reply
-        slipped = _slip(value, draw)
+        slipped = _slip(value, schemas, draw)
         return Reply({**reply.message, "content": json.dumps(slipped, ensure_ascii=False)}, reply.finish_reason)
     right = arguments = _arguments(reply)
     if wanted.function == APPROVAL_FUNCTION:
-        arguments = {**right, "arguments": _slip(right["arguments"], draw)}
+        arguments = {**right, "arguments": _slip(right["arguments"], schemas, draw)}
     else:
-        arguments = _slip(right, draw)
+        arguments = _slip(right, schemas, draw)
     # Where there is nothing to get wrong the reply stays the right one, down to the call's id.
     return reply if arguments == right else call_reply(wanted.function, arguments, source)
 
 
-def _slip(values: dict[str, Any], draw: random.Random) -> dict[str, Any]:
-    """One plausible slip: a neighbouring id, two digits exchanged, a factor of ten; prose is left alone."""
-    apt = sorted(name for name, value in values.items() if _slipped(value) != value)
+def _slip(values: dict[str, Any], schemas: Mapping[str, Any], draw: random.Random) -> dict[str, Any]:
+    """One plausible slip: another choice, a neighbouring id, a factor of ten, one item of a list too many or too few.
+
+    Prose is left alone. Only what a schema allows is chosen among, but nothing makes the slip valid otherwise.
+    """
+    slips = {name: [s for s in _slips(value, schemas.get(name) or {}) if s != value] for name, value in values.items()}
+    apt = sorted(name for name, found in slips.items() if found)
     if not apt:
         return values
     name = draw.choice(apt)
-    return {**values, name: _slipped(values[name])}
+    return {**values, name: draw.choice(slips[name])}
 
 
-def _slipped(value: Any) -> Any:
+def _slips(value: Any, schema: Mapping[str, Any]) -> list[Any]:
+    if isinstance(schema.get("enum"), list):
+        return list(schema["enum"])
     if isinstance(value, bool):
-        return not value
-    if isinstance(value, int):
-        return value * 10
-    if isinstance(value, float):
-        return value * 10.0
+        return [not value]
+    if isinstance(value, (int, float)):
+        return [value * 10]
     if isinstance(value, str) and " " not in value and value[-1:].isdigit():
-        return value[:-1] + str((int(value[-1]) + 1) % 10)
-    return value
+        return [value[:-1] + str((int(value[-1]) + 1) % 10)]
+    if isinstance(value, list):
+        known = (schema.get("items") or {}).get("enum") if isinstance(schema.get("items"), Mapping) else None
+        shorter = [value[:-1]] if len(value) > int(schema.get("minItems", 0)) else []
+        longer = [[*value, other] for other in known or [] if other not in value][:1]
+        return shorter + longer
+    return []
 
 
 def _arguments(reply: Reply) -> dict[str, Any]:

@@ -61,6 +61,8 @@ class Directive:
     what: Literal["drop", "reset", "empty", "answer"]
     status: int = 0
     retry_after_seconds: float | None = None
+    done: Callable[[bool], None] | None = None
+    """Told afterwards whether it could be done, which is its witness."""
 
 
 class _Armed:
@@ -72,6 +74,8 @@ class _Armed:
         self.actions = FAULTS[strike.fault].form(strike.form).actions
         self.times = max((getattr(action, "times", 1) for action in self.actions), default=1)
         self.done = 0
+        self.begun = False
+        """Whether its point was reached; what is done at any step from there on may find nothing to do at first."""
         self.witnessed = False
         self.lapsed = False
         self.decided = False
@@ -84,7 +88,7 @@ class _Armed:
         wanted = self.strike.point
         if self.lapsed or self.done >= self.times or (point.kind, point.phase) != (wanted.kind, wanted.phase):
             return False
-        if self.done and any_step:
+        if self.begun and any_step:
             return True
         if (point.step, point.item) != (wanted.step, wanted.item):
             return False
@@ -143,16 +147,30 @@ class Nemesis:
         elif crossing is not None and isinstance(action, Hold):
             return await self._hold(armed, action, crossing)
         elif crossing is not None and isinstance(action, Cut):
-            self._witness(armed, "connection ended by us, no byte of a response", request=crossing.request)
-            return Directive(action.how)
+            return Directive(action.how, done=self._ended_by_us(armed, crossing))
         elif crossing is not None and isinstance(action, Answer):
-            self._witness(armed, f"answered {action.status}", request=crossing.request)
-            return Directive("answer", action.status, action.retry_after_seconds)
+            evidence = f"answered {action.status} in place of the result"
+            return Directive(
+                "answer", action.status, action.retry_after_seconds, self._ended_by_us(armed, crossing, evidence)
+            )
         elif crossing is not None and isinstance(action, Refuse):
             down = self._refuse(crossing.kind, action.seconds)
             self._session.spawn(self._witness_refusal(armed, down))
             return Directive("reset")
         return None
+
+    def _ended_by_us(
+        self, armed: _Armed, crossing: Crossing, evidence: str = "connection ended by us, no byte of a response"
+    ) -> Callable[[bool], None]:
+        """To be told whether it was done, or the client had gone before."""
+
+        def say(done: bool) -> None:  # noqa: FBT001 - a callback of one fact
+            if done:
+                self._witness(armed, evidence, request=crossing.request)
+            elif not armed.witnessed:
+                self._session.history.add("nemesis", "missed", strike=armed.index, why="the client had gone before")
+
+        return say
 
     async def _kill(self, armed: _Armed, action: Kill, victim: Generation | None) -> Directive:
         if victim is None or victim.process is None:
@@ -192,8 +210,10 @@ class Nemesis:
         try:
             await asyncio.wait_for(crossing.gone.wait(), action.seconds_max)
         except TimeoutError:
-            self._session.history.add("nemesis", "missed", strike=armed.index, why="the client never gave up")
-            return Directive("drop")
+            # A client without a time-out: the silence was served all the same, and then the connection is closed.
+            evidence = f"silent for {action.seconds_max:g} s, then the connection was closed by us"
+            self._witness(armed, evidence, request=crossing.request)
+            return Directive("empty")
         if self._session.closing:
             self._session.history.add("nemesis", "missed", strike=armed.index, why="the trial ended first")
             return Directive("drop")
@@ -211,13 +231,17 @@ class Nemesis:
             for action in armed.actions:
                 everywhere = isinstance(action, Corrupt) and action.how == "repeat_last_call"
                 if isinstance(action, Corrupt) and armed.matches(crossing.point("during"), any_step=everywhere):
-                    self._inject(armed, request=crossing.request, how=action.how)
-                    return self._corrupted(armed, crossing.request), action.how
+                    armed.begun = True
+                    return self._corrupted(armed, crossing.request, action.how), action.how
         return None
 
-    def _corrupted(self, armed: _Armed, request: int) -> Callable[[bool], None]:
+    def _corrupted(self, armed: _Armed, request: int, how: str) -> Callable[[bool], None]:
         def say(differs: bool) -> None:  # noqa: FBT001 - a callback of one fact
-            if differs and not armed.witnessed:
+            if not differs:
+                # There was nothing to damage, as there is no last call to repeat in a first reply.
+                return
+            self._inject(armed, request=request, how=how)
+            if not armed.witnessed:
                 self._witness(armed, "the bytes sent differ from the script's", request=request)
 
         return say

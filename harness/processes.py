@@ -18,6 +18,8 @@ __all__ = ["Exit", "Launcher", "LauncherGone", "Process"]
 
 LAUNCHER = Path(__file__).with_name("launcher.py")
 START_SECONDS = 60.0
+CALL_SECONDS = 30.0
+"""How long a client verb may take, far beyond any time-out of a store."""
 CLOSE_SECONDS = 5.0
 """How long a launcher may take to end by itself; one stuck in a SUT's client is killed, its workers with it."""
 
@@ -165,8 +167,15 @@ class Launcher:
         return await asyncio.shield(process.ended)
 
     async def call(self, verb: str, *arguments: Any) -> Any:
-        """Call a client verb of the SUT's side in the launcher's process. Raises RuntimeError with what it raised."""
-        return await self._ask(f"c{next(self._ids)}", do="call", verb=verb, arguments=arguments)
+        """Call a client verb of the SUT's side in the launcher's process.
+
+        Raises RuntimeError with what it raised, or where it gave no answer in time.
+        """
+        asked = self._ask(f"c{next(self._ids)}", do="call", verb=verb, arguments=arguments)
+        try:
+            return await asyncio.wait_for(asked, CALL_SECONDS)
+        except TimeoutError:
+            raise RuntimeError(f"{verb} gave no answer within {CALL_SECONDS:g} s") from None
 
     async def close(self) -> None:
         """End the launcher, which kills and reaps whatever still runs. Closing again does nothing."""

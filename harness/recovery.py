@@ -86,8 +86,8 @@ def recovery_seconds(members: Iterable[TrialResult]) -> dict[str, Any]:
 
     Beside them, ``clean``: wall seconds of the same workflows without a fault in the same pass; and
     ``added``: the wall seconds of each struck trial beyond its workflow's clean median. A run that did not
-    complete never got there, unless it says when it did; it counts as infinitely slow, and a percentile that
-    falls on it is None.
+    complete may have been detected, but has not recovered; it counts as infinitely slow, and a percentile that falls
+    on it is None.
     """
     timed = [r for r in members if r.kind == "timing" and judged(r)]
     struck = [r for r in timed if r.injection == "witnessed"]
@@ -96,7 +96,10 @@ def recovery_seconds(members: Iterable[TrialResult]) -> dict[str, Any]:
         if result.injection == "none" and completed(result):
             clean[result.workflow].append(result.times.wall)
     found: dict[str, Any] = {
-        name: _until([(getattr(r.times, name), completed(r)) for r in struck]) for name in ("detect", "progress", "end")
+        name: _until(
+            [(getattr(r.times, name) if name == "detect" or completed(r) else None, completed(r)) for r in struck]
+        )
+        for name in ("detect", "progress", "end")
     }
     usual = {workflow: median(walls) for workflow, walls in clean.items()}
     compared = [r for r in struck if r.workflow in usual]

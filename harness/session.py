@@ -85,6 +85,8 @@ class Run:
     questions: dict[str, dict[str, Any]] = field(default_factory=dict)
     asked: dict[tuple[str, int], int] = field(default_factory=lambda: defaultdict(int))
     """How often the scripted model was asked for each step and item."""
+    prompts: list[str] = field(default_factory=list)
+    """The model's prompts so far: what a provider would have in its cache."""
     holder: Generation | None = None
     """The generation that last sent a request for this run."""
     effects: list[dict[str, Any]] = field(default_factory=list)
@@ -120,6 +122,8 @@ class Session:
         self.open_gate.set()
         self.in_flight = 0
         self.last_activity = asyncio.get_running_loop().time()
+        self.first_end = 0.0
+        """When the first end report came (event loop seconds); 0 before."""
         self.closing = False
         self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._tasks: set[asyncio.Task[Any]] = set()

@@ -41,8 +41,11 @@ class SuiteRun:
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     async def run(self, trials: Sequence[Trial]) -> None:
-        """Run every trial that has no result yet. Raises LauncherGone and Unwritable, with what was done kept."""
-        done = self.results.trials()
+        """Run every trial that has no result yet, and those that only broke the harness.
+
+        Raises LauncherGone and Unwritable, with what was done kept.
+        """
+        done = {name: result for name, result in self.results.trials().items() if result.verdict != "harness_error"}
         for trial in trials:
             if trial.id in done and trial.kind == "baseline":
                 self._note_baseline(trial, done[trial.id])

@@ -20,7 +20,7 @@ from kintsugi.harness.gateway import serve_model
 from kintsugi.harness.history import Event, History, Unwritable
 from kintsugi.harness.human import Human
 from kintsugi.harness.processes import Launcher, LauncherGone
-from kintsugi.harness.session import TIME_SCALE, Generation, Session
+from kintsugi.harness.session import SECONDS_PER_HOUR, TIME_SCALE, Generation, Session
 from kintsugi.harness.world import serve_tools
 from kintsugi.scenarios.trial import Trial
 
@@ -199,7 +199,7 @@ class _Stage:
             if session.broken.done():
                 session.broken.result()
             ended = all(run.ended.is_set() for run in session.runs.values())
-            quiet = loop.time() - session.last_activity > QUIET_SECONDS
+            quiet = loop.time() - session.last_activity > self._quiet_seconds()
             if ended and quiet and not session.in_flight and self._settled(loop.time()):
                 break
             if not ended and self.living == 0 and not self.doors.nemesis.striking:
@@ -213,12 +213,26 @@ class _Stage:
             status: Any = await session.clients.call("status", str(session.state_folder), run_id)
             session.history.add("runner", "status", run=run_id, state=status.get("state", "unknown"))
 
+    def _quiet_seconds(self) -> float:
+        """How long nothing must happen before a trial is over.
+
+        A worker that was started after the end report may do the run again, and wait in it for a timer or a person.
+        """
+        starts = [generation.started_at for generation in self.session.generations.values()]
+        if not self.session.first_end or max(starts) < self.session.first_end:
+            return QUIET_SECONDS
+        waits = [step.sleep_seconds or 0.0 for step in self.session.workflow.steps.values()]
+        return QUIET_SECONDS + max(max(waits) * TIME_SCALE, SECONDS_PER_HOUR) + RESTARTED_SECONDS
+
     def _settled(self, now: float) -> bool:
         """Whether every worker that was killed has been started again and has had its chance to do something twice.
 
         Otherwise it would depend on the load of the machine whether a late duplicate is seen.
         """
         again = [g for g in self.session.generations.values() if g.number > self.nodes and not g.dead]
+        if self.session.adapter.submit_first and self.living:
+            # A script's process ends when its work does.
+            return False
         return not self.restarting and all(g.heard or now - g.started_at > RESTARTED_SECONDS for g in again)
 
     async def _clear_up(self) -> None:

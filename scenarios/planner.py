@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from kintsugi.faults import FAULTS
+from kintsugi.faults.actions import Action
 from kintsugi.faults.fault import Form
-from kintsugi.faults.points import Site
+from kintsugi.faults.points import Point, Site
 from kintsugi.golden_workflows.spec import Workflow
 from kintsugi.scenarios.points import sites
 from kintsugi.scenarios.suite import FaultShare, Suite
@@ -50,9 +51,16 @@ def candidates(workflow: Workflow, chain: str, fault: str, forms: Sequence[str] 
     return found
 
 
-def plan(suite: Suite, workflows: Mapping[str, Workflow], seed: int, suts: Iterable[str] | None = None) -> Plan:
-    """The trials of a suite for one seed. `suts` narrows the suite's own list of ``sut+chain``.
+def plan(
+    suite: Suite,
+    workflows: Mapping[str, Workflow],
+    seed: int,
+    suts: Iterable[str] | None = None,
+    polling: Collection[str] = (),
+) -> Plan:
+    """The trials of a suite for one seed.
 
+    `suts` narrows the suite's own list of ``sut+chain``; `polling` names the SUTs that fetch decisions by themselves.
     Shared points (those that every chain crosses) are drawn once, so that SUTs and chains are compared on the same
     ones; a chain's model points are drawn for that chain. Points are dealt evenly over phases, and each trial's
     weight says how many points of its phase it stands for.
@@ -68,9 +76,13 @@ def plan(suite: Suite, workflows: Mapping[str, Workflow], seed: int, suts: Itera
                 Trial("clean", sut, chain, workflow, seed=seed + offset, variance=suite.variance)
                 for offset in range(suite.clean_seeds)
             ]
+        taken: dict[str, set[_Physical]] = defaultdict(set)
         for share in suite.faults:
             for workflow in _for_share(share, chosen, seed):
-                drawn = _draw(workflows[workflow], chain, share, suite.name, seed)
+                drawn = _draw(workflows[workflow], chain, share, suite.name, seed, taken[workflow])
+                taken[workflow] |= {_physical(candidate) for candidate, _ in drawn}
+                if sut in polling:
+                    drawn = [(candidate, weight) for candidate, weight in drawn if not candidate.form.pushed]
                 if not drawn:
                     missing.append((name, workflow, share.fault))
                 trials += [_trial("fault", sut, chain, workflow, share.fault, c, seed, w) for c, w in drawn]
@@ -110,18 +122,33 @@ def _rng(seed: int, *names: str) -> random.Random:
     return random.Random("\n".join([str(seed), *names]))
 
 
-def _draw(workflow: Workflow, chain: str, share: FaultShare, suite: str, seed: int) -> list[tuple[Candidate, float]]:
+_Physical = tuple[tuple[Action, ...], Point, int, int, str]
+
+
+def _physical(candidate: Candidate) -> _Physical:
+    """What is really done: the same under two names is one trial, and is drawn once."""
+    form = candidate.form
+    return (form.actions, candidate.site.point, form.nodes, form.copies, candidate.drift)
+
+
+def _draw(
+    workflow: Workflow, chain: str, share: FaultShare, suite: str, seed: int, taken: Collection[_Physical]
+) -> list[tuple[Candidate, float]]:
     frame = candidates(workflow, chain, share.fault, share.forms)
     model = [candidate for candidate in frame if candidate.site.point.kind == "model"]
     shared = [candidate for candidate in frame if candidate.site.point.kind != "model"]
     names = (suite, share.fault, workflow.name)
-    return _deal(shared, share.shared, _rng(seed, *names)) + _deal(model, share.model, _rng(seed, *names, chain))
+    drawn = _deal(shared, share.shared, _rng(seed, *names), taken)
+    return drawn + _deal(model, share.model, _rng(seed, *names, chain), taken)
 
 
-def _deal(frame: Sequence[Candidate], count: int, rng: random.Random) -> list[tuple[Candidate, float]]:
+def _deal(
+    frame: Sequence[Candidate], count: int, rng: random.Random, taken: Collection[_Physical]
+) -> list[tuple[Candidate, float]]:
     """`count` candidates without repetition, dealt evenly over phases (over forms where all share one phase).
 
-    Each comes with its weight: how many candidates of its stratum it stands for.
+    Each comes with its weight: how many candidates of its stratum it stands for. What is `taken` under another name
+    is not drawn again.
     """
     phases = {candidate.site.point.phase for candidate in frame}
     strata: dict[str, list[Candidate]] = defaultdict(list)
@@ -129,14 +156,16 @@ def _deal(frame: Sequence[Candidate], count: int, rng: random.Random) -> list[tu
         strata[candidate.site.point.phase if len(phases) > 1 else candidate.form.name].append(candidate)
     order = sorted(strata)
     rng.shuffle(order)
+    left: dict[str, list[Candidate]] = {}
     for key in order:
         rng.shuffle(strata[key])
+        left[key] = [candidate for candidate in strata[key] if _physical(candidate) not in taken]
     drawn: dict[str, int] = dict.fromkeys(order, 0)
-    while sum(drawn.values()) < min(count, len(frame)):
+    while sum(drawn.values()) < min(count, sum(map(len, left.values()))):
         for key in order:
-            if drawn[key] < len(strata[key]) and sum(drawn.values()) < count:
+            if drawn[key] < len(left[key]) and sum(drawn.values()) < count:
                 drawn[key] += 1
-    return [(candidate, len(strata[key]) / drawn[key]) for key in order for candidate in strata[key][: drawn[key]]]
+    return [(candidate, len(strata[key]) / drawn[key]) for key in order for candidate in left[key][: drawn[key]]]
 
 
 def _timing(

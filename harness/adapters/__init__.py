@@ -7,7 +7,10 @@ from collections.abc import Mapping
 from kintsugi.harness.adapters import minimal, naive
 from kintsugi.harness.adapters.adapter import Adapter
 
-__all__ = ["ADAPTERS", "Adapter"]
+__all__ = ["ADAPTERS", "POLLING", "Adapter"]
 
 ADAPTERS: Mapping[str, Adapter] = {module.ADAPTER.name: module.ADAPTER for module in (minimal, naive)}
 """Every SUT by its name."""
+
+POLLING = frozenset(name for name, adapter in ADAPTERS.items() if adapter.decisions == "poll")
+"""The SUTs that fetch decisions by themselves."""

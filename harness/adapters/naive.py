@@ -8,7 +8,7 @@ __all__ = ["ADAPTER"]
 
 ADAPTER = Adapter(
     name="naive",
-    about="A plain script: time-outs and retries, state in memory, restarted from the top after a crash.",
+    about="A plain script: time-outs and retries, state in memory, restarted from the top after a crash; no fail-over.",
     side="kintsugi.runtime.engines.naive",
     decisions="poll",
     fails_over=False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import platform
@@ -9,8 +10,10 @@ import sqlite3
 import sys
 from collections.abc import Mapping
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
+import kintsugi
 from kintsugi import __version__
 from kintsugi.faults import FAULTS
 from kintsugi.golden_workflows.spec import Workflow
@@ -25,7 +28,7 @@ from kintsugi.scenarios.planner import Plan
 from kintsugi.scenarios.points import sites
 from kintsugi.scenarios.suite import Suite
 
-__all__ = ["environment", "finish", "print_table", "summarise"]
+__all__ = ["code_digest", "environment", "finish", "print_table", "summarise"]
 
 PACKAGES = ("aiohttp", "jinja2", "jsonschema", "pydantic", "scipy", "matplotlib", "pandas")
 
@@ -83,10 +86,21 @@ def finish(
     return summary
 
 
+def code_digest() -> str:
+    """A digest of everything that a verdict rests on: the package's own code and files, as they are installed."""
+    digest = hashlib.sha256()
+    root = Path(kintsugi.__file__).parent
+    for path in sorted(root.glob("*/**/*")):
+        if path.suffix in {".py", ".toml"}:
+            digest.update(f"{path.relative_to(root)}\n".encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
 def environment(workflows: Mapping[str, Workflow]) -> dict[str, Any]:
     """Where and with what the numbers were measured, and what was assumed."""
     return {
         "kintsugi": __version__,
+        "code": code_digest(),
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "cores": os.cpu_count(),
@@ -106,7 +120,7 @@ def print_table(summary: Mapping[str, Any]) -> None:
     from rich.table import Table
 
     table = Table(title=f"suite {summary['suite']}, seed {summary['seed']}", title_justify="left")
-    for heading in ("SUT + chain", "class", "completion", "recovery", "corrupted", "unsafe", "$ / success"):
+    for heading in ("SUT + chain", "class", "completion", "recovery", "corrupted", "… model errs", "unsafe", "$ / success"):
         table.add_column(heading, justify="left" if heading in {"SUT + chain", "class"} else "right")
     for key, sut in summary["suts"].items():
         for name, cell in sut["classes"].items():
@@ -117,7 +131,8 @@ def print_table(summary: Mapping[str, Any]) -> None:
                 name,
                 _share(cell["workflow_completion_rate"]),
                 _share(cell["fault_recovery_rate"]),
-                str(cell.get("corrupted", "")),
+                _share(cell["corruption_rate"]),
+                _share(cell["corruption_rate_model_errs"]),
                 _share(cell["unsafe_action_rate"]),
                 "–" if machine is None else f"{machine:.4f}",
             )

@@ -16,8 +16,8 @@ import click
 from kintsugi.faults import FAULTS
 from kintsugi.golden_workflows.chains import CHAINS
 from kintsugi.golden_workflows.spec import FileProblem, Workflow, load_workflows, nearest
-from kintsugi.harness.adapters import ADAPTERS
-from kintsugi.harness.commands.finish import finish, print_table
+from kintsugi.harness.adapters import ADAPTERS, POLLING
+from kintsugi.harness.commands.finish import code_digest, finish, print_table
 from kintsugi.harness.commands.progress import Progress
 from kintsugi.harness.results import FolderProblem, Results
 from kintsugi.harness.suite_run import SuiteRun
@@ -46,7 +46,7 @@ def run_command(  # noqa: PLR0913 - the options of the command line, by keyword
 ) -> int:
     """Run a suite into a results folder; the exit code."""
     narrowed, workflows, suts = narrow(load_suite(suite), sut, chain, workflow, fault)
-    the_plan = plan(narrowed, workflows, seed, suts)
+    the_plan = plan(narrowed, workflows, seed, suts, POLLING)
     if not the_plan.trials:
         raise FileProblem(f"suite {narrowed.name!r} has no trial for what was asked; see `kintsugi plan`")
     started = datetime.now(UTC)
@@ -63,6 +63,7 @@ def run_command(  # noqa: PLR0913 - the options of the command line, by keyword
         "faults": [share.fault for share in narrowed.faults],
         "timing": narrowed.timing is not None,
         "planned": len(the_plan.trials),
+        "code": code_digest(),
     }
     results.begin(asked, resume=resume)
     clock = monotonic()
@@ -180,4 +181,4 @@ def planned(results: Results) -> tuple[Suite, dict[str, Workflow], Plan]:
         "timing": suite.timing if asked["timing"] else None,
     }
     narrowed = suite.model_copy(update=changes)
-    return narrowed, workflows, plan(narrowed, workflows, asked["seed"], asked["suts"])
+    return narrowed, workflows, plan(narrowed, workflows, asked["seed"], asked["suts"], POLLING)

@@ -12,7 +12,7 @@ from kintsugi.faults import FAULTS
 from kintsugi.golden_workflows.chains import CHAINS
 from kintsugi.golden_workflows.reference import check_truth, trajectory
 from kintsugi.golden_workflows.spec import FileProblem, load_workflow, load_workflows
-from kintsugi.harness.adapters import ADAPTERS
+from kintsugi.harness.adapters import ADAPTERS, POLLING
 from kintsugi.scenarios.planner import plan
 from kintsugi.scenarios.suite import load_suite, suite_names
 
@@ -48,7 +48,7 @@ def plan_command(suite: str, seed: int, claim: float | None, trials: bool) -> No
         _claim(claim)
         return
     chosen = load_suite(suite)
-    planned = plan(chosen, load_workflows(), seed)
+    planned = plan(chosen, load_workflows(), seed, polling=POLLING)
     if trials:
         for trial in planned.trials:
             click.echo(trial.id)

@@ -12,9 +12,7 @@ from kintsugi.golden_workflows.spec import load_workflow
 PAGE = (Path(__file__).parents[2] / "docs" / "adding-a-workflow.md").read_text(encoding="utf-8")
 
 
-def test_the_example_is_proven_and_a_chain_reaches_its_truth(
-    tmp_path: Path, run_chain: Callable[..., Any]
-) -> None:
+def test_the_example_is_proven_and_a_chain_reaches_its_truth(tmp_path: Path, run_chain: Callable[..., Any]) -> None:
     examples = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
     assert len(examples) == 1
     path = tmp_path / "finance" / "goodwill_refund.toml"

@@ -51,9 +51,7 @@ def test_the_files_are_right_before_they_are_broken(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(("changes", "says"), cases("workflows.toml"))
-def test_a_broken_workflow_is_refused_with_one_line(
-    changes: list[dict[str, str]], says: str, folder: Path
-) -> None:
+def test_a_broken_workflow_is_refused_with_one_line(changes: list[dict[str, str]], says: str, folder: Path) -> None:
     break_file(folder / WORKFLOW, changes)
     with pytest.raises(FileProblem) as caught:
         load_workflow(folder / WORKFLOW, folder / "tools")
@@ -72,9 +70,7 @@ def test_a_workflow_that_contradicts_itself_is_refused_with_one_line(
 
 
 @pytest.mark.parametrize(("changes", "says"), cases("tools.toml"))
-def test_a_broken_tool_file_is_refused_with_one_line(
-    changes: list[dict[str, str]], says: str, folder: Path
-) -> None:
+def test_a_broken_tool_file_is_refused_with_one_line(changes: list[dict[str, str]], says: str, folder: Path) -> None:
     break_file(folder / TOOLS, changes)
     with pytest.raises(FileProblem) as caught:
         load_workflows(folder)

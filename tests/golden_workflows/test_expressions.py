@@ -49,9 +49,7 @@ def test_a_lazy_filter_gives_a_list_so_that_an_empty_one_counts_as_false() -> No
         ("=", {}, "can't be parsed"),
     ],
 )
-def test_an_expression_without_a_value_says_why(
-    expression: str, names: dict[str, object], message: str
-) -> None:
+def test_an_expression_without_a_value_says_why(expression: str, names: dict[str, object], message: str) -> None:
     with pytest.raises(ExpressionError, match=message.replace("(", r"\(")):
         evaluate(expression, names)
 

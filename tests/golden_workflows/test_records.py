@@ -16,12 +16,8 @@ def tool(**does: object) -> Tool:
 
 GET = tool(op="get", id="= args.id")
 LIST = tool(op="list", where="= record.kg > args.above and record.on")
-CREATE = tool(
-    op="create", id="= 'N-' ~ n", set={"kg": "= args.kg"}, returns={"id": "= id", "kg": "= record.kg"}
-)
-UPDATE = tool(
-    op="update", id="= args.id", set={"kg": "= record.kg + args.more"}, returns={"kg": "= record.kg"}
-)
+CREATE = tool(op="create", id="= 'N-' ~ n", set={"kg": "= args.kg"}, returns={"id": "= id", "kg": "= record.kg"})
+UPDATE = tool(op="update", id="= args.id", set={"kg": "= record.kg + args.more"}, returns={"kg": "= record.kg"})
 
 
 @pytest.fixture

@@ -30,9 +30,7 @@ def test_each_class_has_two_workflows_and_eight_are_there() -> None:
 
 
 def test_each_has_five_to_twelve_boundaries() -> None:
-    assert {
-        workflow.name: boundaries(workflow) for workflow in WORKFLOWS if not 5 <= boundaries(workflow) <= 12
-    } == {}
+    assert {workflow.name: boundaries(workflow) for workflow in WORKFLOWS if not 5 <= boundaries(workflow) <= 12} == {}
 
 
 def test_half_need_an_approval_and_each_class_has_one() -> None:
@@ -42,9 +40,7 @@ def test_half_need_an_approval_and_each_class_has_one() -> None:
 
 
 def test_an_approval_depends_on_the_amount_in_some() -> None:
-    rules = [
-        tool.approval for workflow in WORKFLOWS if approved(workflow) for tool in workflow.tools.values()
-    ]
+    rules = [tool.approval for workflow in WORKFLOWS if approved(workflow) for tool in workflow.tools.values()]
     assert sum(not isinstance(rule, str) for rule in rules) >= 2
 
 

@@ -27,9 +27,7 @@ def fresh_copy(name: str) -> Workflow:
 def altered(effect: Effect, name: str) -> Effect:
     """The effect with one argument that is of the same kind, and wrong."""
     value = effect.args[name]
-    wrong: Any = (
-        [*value, "X-0"] if isinstance(value, list) else value + 1 if isinstance(value, int) else f"{value}?"
-    )
+    wrong: Any = [*value, "X-0"] if isinstance(value, list) else value + 1 if isinstance(value, int) else f"{value}?"
     return effect.model_copy(update={"args": {**effect.args, name: wrong}})
 
 
@@ -102,9 +100,7 @@ def test_a_chain_reaches_the_truth(name: str, run_chain: RunChain) -> None:
 
 
 @pytest.mark.parametrize(("name", "drift"), DRIFTS)
-def test_a_chain_that_revalidates_reaches_the_truth_of_a_drift(
-    name: str, drift: str, run_chain: RunChain
-) -> None:
+def test_a_chain_that_revalidates_reaches_the_truth_of_a_drift(name: str, drift: str, run_chain: RunChain) -> None:
     workflow = WORKFLOWS[name]
     ran = run_chain(workflow, drift)
     assert ran.effects == workflow.drifts[drift].effects
@@ -117,8 +113,7 @@ def test_a_chain_that_does_not_revalidate_leaves_the_truth_of_a_drift(
 ) -> None:
     workflow = fresh_copy(name)
     workflow.steps = {
-        key: step.model_copy(update={"fresh": [], "on_stale": "refresh"})
-        for key, step in workflow.steps.items()
+        key: step.model_copy(update={"fresh": [], "on_stale": "refresh"}) for key, step in workflow.steps.items()
     }
     assert run_chain(workflow, drift).effects != workflow.drifts[drift].effects
 

@@ -218,6 +218,7 @@ class HandWritten:
     ) -> None:
         said = {"message": message, "finish_reason": "stop", "right": right, "damaged": damaged}
         tokens = {"prompt_tokens": 100, "completion_tokens": 20}
+        self.add("gateway", "generated", **named, **tokens, cached_prompt_tokens=0)
         self.add("gateway", "reply", **named, wants=wants, as_scripted=not damaged, **said, **tokens)
         self.add("gateway", "delivered", request=named["request"], run=self.run, delivered=True)
 
@@ -285,9 +286,10 @@ class HandWritten:
 
     # --- what the harness does ------------------------------------------------------------------------------
 
-    def struck(self, *, witnessed: bool = True, strike: int = 0) -> HandWritten:
-        """The nemesis carries out a strike, and sees that it happened or does not."""
-        self.add("nemesis", "injected", strike=strike, is_="a strike", request=None)
+    def struck(self, *, witnessed: bool = True, strike: int = 0, after: int | None = None) -> HandWritten:
+        """The nemesis carries out a strike (`after` that request's answer), and sees that it happened or does not."""
+        is_ = "a strike" if after is None else "a strike@after"
+        self.add("nemesis", "injected", strike=strike, is_=is_, request=after)
         if witnessed:
             self.add("nemesis", "witnessed", strike=strike, evidence="seen")
         return self

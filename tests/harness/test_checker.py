@@ -238,6 +238,18 @@ def test_a_restart_that_was_missed_made_a_late_approval_count_as_late_after_a_re
     assert (found.injection, found.verdict) == ("not_exposed", None)
 
 
+def test_a_kill_that_strikes_again_in_the_recovery_has_to_be_seen_twice(
+    write_history: WriteHistory, make_trial: MakeTrial
+) -> None:
+    trial = make_trial(INVOICE, "worker_kill.again_in_recovery@tool:pay[0]#1@before")
+    once = write_history(INVOICE).starts().struck().dies().goes_on().ends()
+    found = judged(trial, once.closed())
+    assert (found.injection, found.verdict) == ("not_exposed", None)
+    assert found.reason.endswith("the recovery did not come to this point again")
+    twice = write_history(INVOICE).starts().struck().dies().struck().dies().goes_on().ends()
+    assert judged(trial, twice.closed()).verdict == "correct"
+
+
 def test_every_strike_of_a_schedule_has_to_be_seen(write_history: WriteHistory, make_trial: MakeTrial) -> None:
     trial = make_trial(INVOICE, KILL, "worker_kill.at_boundary@tool:tell[0]#1@before")
     once = write_history(INVOICE).is_correct().struck(strike=0)
@@ -299,6 +311,29 @@ def test_lost_because_no_worker_was_left(write_history: WriteHistory, make_trial
     assert found.verdict == "lost"
     assert "no worker was left" in found.reason
     assert "ended with 1" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("output", "ends"),
+    [
+        ("", "ended with 1)"),
+        ("Traceback\nKeyError: 'x'\n\n", "ended with 1: KeyError: 'x')"),
+        ("y" * 500, f"1: {'y' * 200})"),
+    ],
+)
+def test_lost_with_the_last_words_of_the_last_worker(
+    output: str, ends: str, write_history: WriteHistory, make_trial: MakeTrial
+) -> None:
+    run = write_history(INVOICE).starts().dies(restarted=False, code=1)
+    run.events[-1] = {**run.events[-1], "output": output}
+    run.add("runner", "extinct")
+    assert judged(make_trial(INVOICE), run.closed()).reason.endswith(ends)
+
+
+def test_lost_without_any_worker_ever(write_history: WriteHistory, make_trial: MakeTrial) -> None:
+    run = write_history(INVOICE)
+    run.add("runner", "extinct")
+    assert judged(make_trial(INVOICE), run.closed()).reason.endswith("(the last one ended with ?)")
 
 
 def test_lost_at_the_deadline_whatever_its_own_status_says(write_history: WriteHistory, make_trial: MakeTrial) -> None:
@@ -430,6 +465,32 @@ def test_a_record_that_changed_before_it_was_read(write_history: WriteHistory, m
     assert found.reason.endswith("orders/ORD-9001 changed before it was read")
 
 
+def test_a_drift_that_never_came(write_history: WriteHistory, make_trial: MakeTrial) -> None:
+    found = judged(drifting(make_trial), write_history(REFUND).is_correct().closed())
+    assert (found.injection, found.verdict) == ("not_exposed", None)
+    assert found.reason.endswith("the point was never reached")
+    twice = write_history(REFUND).is_correct().does("tell")
+    assert judged(drifting(make_trial), twice.closed()).reason.startswith("duplicate effect")
+
+
+RESTARTING = "stale_data.while_restarting@human:refund[0]#1@waiting"
+
+
+def test_a_restart_without_the_drift_that_goes_with_it(write_history: WriteHistory, make_trial: MakeTrial) -> None:
+    run = write_history(REFUND).starts().goes_on(until="refund").struck().dies().goes_on("refund").ends()
+    found = judged(make_trial(REFUND, RESTARTING, drift="partly_refunded"), run.closed())
+    assert (found.injection, found.verdict) == ("not_exposed", None)
+    assert found.reason.endswith("orders/ORD-9001 did not change")
+
+
+def test_a_drift_before_the_read_does_not_count_with_a_restart_either(
+    write_history: WriteHistory, make_trial: MakeTrial
+) -> None:
+    run = write_history(REFUND).starts().struck().dies().moves_on("partly_refunded").goes_on().ends()
+    found = judged(make_trial(REFUND, RESTARTING, drift="partly_refunded"), run.closed())
+    assert (found.injection, found.verdict) == ("not_exposed", None)
+
+
 def test_acting_before_the_record_changed_was_once_called_stale(
     write_history: WriteHistory, make_trial: MakeTrial
 ) -> None:
@@ -504,7 +565,7 @@ def test_nobody_needs_to_be_told_of_a_drift_once_the_person_said_no(
 ) -> None:
     run = write_history(EXPORT).starts().goes_on(until="export")
     question = run.halts("approval", "export")
-    run.struck().moves_on("legal_hold").decides(question, "reject").ends()
+    run.struck().moves_on("legal_hold").decides(question, "reject").approval("export").ends()
     assert judged(drifting(make_trial, EXPORT, "legal_hold"), run.closed()).verdict == "correct"
 
 
@@ -515,6 +576,30 @@ def test_a_run_begun_anew_after_a_drift_may_act_on_the_new_values(
     run.halts("approval", "export")
     run.struck().moves_on("legal_hold").dies().goes_on().ends()
     assert judged(drifting(make_trial, EXPORT, "legal_hold"), run.closed()).verdict == "correct"
+
+
+@pytest.mark.parametrize("again", [(), ("ticket",), ("holdings",)])
+def test_a_run_that_did_not_read_it_all_anew_may_not(
+    again: tuple[str, ...], write_history: WriteHistory, make_trial: MakeTrial
+) -> None:
+    run = write_history(EXPORT).starts().goes_on(until="export")
+    run.halts("approval", "export")
+    run.struck().moves_on("legal_hold").dies()
+    for step in again:
+        run.does(step)
+    run.goes_on("export").ends()
+    found = judged(drifting(make_trial, EXPORT, "legal_hold"), run.closed())
+    assert found.verdict == "corrupted"
+    assert "effect of privacy.create_export at step export" in found.reason
+
+
+def test_a_run_that_read_it_all_anew_without_a_restart_may_not_either(
+    write_history: WriteHistory, make_trial: MakeTrial
+) -> None:
+    run = write_history(EXPORT).starts().goes_on(until="export")
+    question = run.halts("approval", "export")
+    run.struck().moves_on("legal_hold").decides(question, "approve").goes_on().ends()
+    assert judged(drifting(make_trial, EXPORT, "legal_hold"), run.closed()).verdict == "corrupted"
 
 
 def test_a_flag_that_the_workflow_does_not_ask_for_is_needless(

@@ -133,8 +133,7 @@ def test_the_all_in_cost_moves_with_minutes_and_rates(make_result: MakeResult) -
         make_result(usage=usd(1.0), review_minutes=2.0, verdict="lost", repair_minutes=10.0),
     ]
     table = {
-        (row["repair_minutes_factor"], row["human_usd_per_hour"]): row["all_in"]
-        for row in sensitivity(results, ROUND)
+        (row["repair_minutes_factor"], row["human_usd_per_hour"]): row["all_in"] for row in sensitivity(results, ROUND)
     }
     assert table[1.0, 60.0] == pytest.approx(2 + 4 + 10)
     assert table[2.0, 60.0] == pytest.approx(2 + 4 + 20)
@@ -154,9 +153,7 @@ def test_chains_are_compared_on_the_same_trials(make_result: MakeResult) -> None
         make_result(usage=usd(70.0), points=own, chain="naive"),
         make_result(usage=usd(70.0), points=unmatched),
         make_result(usage=usd(70.0), points=shared, form="other"),
-        make_result(
-            usage=usd(70.0), points=shared, form="other", chain="naive", injection="not_exposed", verdict=None
-        ),
+        make_result(usage=usd(70.0), points=shared, form="other", chain="naive", injection="not_exposed", verdict=None),
     ]
     (row,) = comparisons(results, ROUND)
     assert (row["class"], row["condition"], row["differs"]) == ("finance", "under_faults", "chain")
@@ -235,7 +232,5 @@ def test_two_by_two_is_on_what_all_four_share(make_result: MakeResult) -> None:
         "clean",
         1,
     )
-    assert {key: cell["machine"] for key, cell in table["cells"].items()} == {
-        "+".join(k): v for k, v in prices.items()
-    }
+    assert {key: cell["machine"] for key, cell in table["cells"].items()} == {"+".join(k): v for k, v in prices.items()}
     assert two_by_two(results[:-1], ROUND) == []

@@ -98,7 +98,7 @@ async def test_a_request_of_the_dead_is_reset_and_does_nothing(open_doors: NewDo
             writer.write(plain(world, "/tools/bank.pay", PAY))
             assert await everything(reader) == (b"", True)
         (event,) = world.saw("doors", "request_of_the_dead")
-        assert (event["generation"], event["path"]) == (world.worker.number, "/tools/bank.pay")
+        assert (event["generation"], event["tool"], event["arguments"]) == (world.worker.number, "bank.pay", PAY)
         assert world.saw("world") == []
 
 
@@ -198,7 +198,9 @@ async def test_no_byte_of_a_response_follows_a_committed_effect(
         async with connected(world) as (reader, writer):
             writer.write(plain(world, "/tools/bank.pay", PAY))
             assert await everything(reader) == (b"", ends_with_reset)
-        order = [event["what"] for event in world.saw("world", "effect") + world.saw("nemesis", "injected", "witnessed")]
+        order = [
+            event["what"] for event in world.saw("world", "effect") + world.saw("nemesis", "injected", "witnessed")
+        ]
         assert order == ["effect", "injected", "witnessed"]
         assert world.saw("world", "answer", "delivered") == []
 

@@ -77,9 +77,7 @@ def test_below_is_strict_and_at_most_is_not(
     make_result: MakeResult, ask: Ask, key: str, rate: float, verdict: str
 ) -> None:
     results = [make_result(kind="clean") for _ in range(9)] + [make_result(kind="clean", verdict="failed")]
-    assert (
-        judge(measure(results), ask(f'metric = "unplanned_repair_rate"\n{key} = {rate}')).verdict == verdict
-    )
+    assert judge(measure(results), ask(f'metric = "unplanned_repair_rate"\n{key} = {rate}')).verdict == verdict
 
 
 def test_a_count_that_must_be_zero(make_result: MakeResult, ask: Ask) -> None:
@@ -120,9 +118,7 @@ def test_a_line_may_name_class_fault_and_sut(make_result: MakeResult, ask: Ask) 
     summary = measure(results)
     assert judge(summary, ask(RECOVERY + 'class = "finance"\nfault = "worker_kill"')).verdict == "pass"
     assert judge(summary, ask(RECOVERY + 'class = "finance"\nfault = "loop"')).verdict == "fail"
-    assert told(judge(summary, ask(RECOVERY + 'class = "finance"\nsut = "naive+naive"'))) == [
-        ("finance", "fail")
-    ]
+    assert told(judge(summary, ask(RECOVERY + 'class = "finance"\nsut = "naive+naive"'))) == [("finance", "fail")]
     # Where a SUT runs one chain only, its key is its plain name; both names find it.
     assert told(judge(summary, ask(RECOVERY + 'class = "finance"\nsut = "naive"'))) == [("finance", "fail")]
 
@@ -162,13 +158,9 @@ def test_a_failed_baseline_leaves_recovery_open_but_not_completion(make_result: 
     decision = judge(measure(results), ask(RECOVERY))
     assert decision.verdict == "inconclusive"
     assert decision.lines[0].why == "baseline failed: finance/customer_refund"
-    assert (
-        judge(measure(results), ask('metric = "workflow_completion_rate"\nat_least = 0.9')).verdict == "fail"
-    )
+    assert judge(measure(results), ask('metric = "workflow_completion_rate"\nat_least = 0.9')).verdict == "fail"
     wrong = make_result(verdict="corrupted")
-    assert (
-        judge(measure([*results, wrong]), ask('metric = "corruption_rate"\nmode = "zero"')).verdict == "fail"
-    )
+    assert judge(measure([*results, wrong]), ask('metric = "corruption_rate"\nmode = "zero"')).verdict == "fail"
 
 
 def test_what_the_harness_could_not_judge_can_not_pass(make_result: MakeResult, ask: Ask) -> None:
@@ -183,9 +175,7 @@ def test_an_interrupted_run_can_not_pass(make_result: MakeResult, ask: Ask) -> N
     assert (decision.lines[0].metric, decision.lines[0].measured) == ("trials", "10 run")
     assert decision.verdict == "inconclusive"
     # What a failed baseline kept from being run is not what was interrupted.
-    assert [line.metric for line in judge(measure(results, planned=10), ask(RECOVERY)).lines] == [
-        "fault_recovery_rate"
-    ]
+    assert [line.metric for line in judge(measure(results, planned=10), ask(RECOVERY)).lines] == ["fault_recovery_rate"]
 
 
 def test_an_exhaustive_rate_needs_no_interval_and_no_n(make_result: MakeResult, ask: Ask) -> None:
@@ -303,9 +293,7 @@ def test_no_worse_is_turned_round_where_less_is_better(make_result: MakeResult, 
         (0.9, 'cheaper_by = 0.2\nmode = "interval"', "fail"),
     ],
 )
-def test_cheaper_than_a_baseline(
-    make_result: MakeResult, ask: Ask, now: float, extra: str, verdict: str
-) -> None:
+def test_cheaper_than_a_baseline(make_result: MakeResult, ask: Ask, now: float, extra: str, verdict: str) -> None:
     def run(cost: float) -> dict[str, Any]:
         return measure([make_result(kind="clean", usage=Usage(tool_usd=cost)) for _ in range(10)])
 

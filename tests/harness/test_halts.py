@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kintsugi.golden_workflows.spec import load_workflows
+from kintsugi.harness.history import of
 from kintsugi.harness.halts import judge_halts
 
 if TYPE_CHECKING:
@@ -71,17 +72,37 @@ def test_so_is_one_of_two_calls(before_the_mail: HandWritten) -> None:
     assert verdicts(before_the_mail) == [OPAQUE]
 
 
-def test_an_answer_to_a_worker_that_was_dead_before_it_could_act_was_once_held_against_it(
-    before_the_mail: HandWritten,
-) -> None:
-    before_the_mail.does("tell").struck().dies().halts("in_doubt", "tell")
+def test_an_answer_right_after_which_the_worker_was_killed_may_not_have_been_read(before_the_mail: HandWritten) -> None:
+    before_the_mail.does("tell")
+    (answer,) = of(before_the_mail.events, "world", "answer")[-1:]
+    before_the_mail.struck(after=answer["request"]).dies().halts("in_doubt", "tell")
     assert verdicts(before_the_mail) == [OPAQUE]
+
+
+def test_an_answer_long_before_a_kill_was_once_taken_for_unread(before_the_mail: HandWritten) -> None:
+    before_the_mail.does("tell").struck().dies().halts("in_doubt", "tell")
+    assert verdicts(before_the_mail) == [ANSWERED]
+
+
+def test_a_call_that_had_left_when_its_worker_was_killed_was_issued(before_the_mail: HandWritten) -> None:
+    run = before_the_mail
+    arguments = dict(run.visit("tell").call.arguments)
+    run.add("doors", "request_of_the_dead", run=run.run, generation=1, tool="mail.send", arguments=arguments)
+    run.halts("in_doubt", "tell")
+    assert [justified for justified, _ in verdicts(run)] == [True]
 
 
 def test_an_answer_to_a_worker_that_lived_on_was_heard(before_the_mail: HandWritten) -> None:
     run = before_the_mail
     run.does("tell").asks_model("match").dies().halts("in_doubt", "tell")
     assert verdicts(run) == [ANSWERED]
+
+
+def test_a_worker_that_died_before_it_did_anything_has_heard_nothing_and_missed_nothing(
+    before_the_mail: HandWritten,
+) -> None:
+    before_the_mail.does("tell").asks_model("match").dies().dies().halts("in_doubt", "tell")
+    assert verdicts(before_the_mail) == [ANSWERED]
 
 
 def test_an_answer_to_a_worker_that_then_asks_is_heard(before_the_mail: HandWritten) -> None:
@@ -182,6 +203,15 @@ def test_after_a_person_stepped_in_a_budget_was_once_still_spent(before_the_paym
     assert [justified for justified, _ in verdicts(run)] == [True, False]
 
 
+def test_an_answer_of_a_person_to_something_else_gives_no_new_budget(before_the_payment: HandWritten) -> None:
+    run = before_the_payment
+    spent(run, POLICY.attempts - 1)
+    run.approval("pay").decides(run.halts("verify", "pay"), "continue").decides(run.halts("budget", "note"), "continue")
+    spent(run, 1)
+    run.halts("budget", "pay")
+    assert [justified for justified, _ in verdicts(run)] == [False, False, True]
+
+
 def ramble(run: HandWritten, asks: int, *, answered: bool = True) -> None:
     for _ in range(asks):
         run.asks_model("match", damaged=True, answered=answered, says="Let me think.")
@@ -202,6 +232,12 @@ def test_a_budget_of_malformed_replies(before_the_match: HandWritten) -> None:
         (False, "only 3 replies of the model had come to nothing, the budget is 4"),
         (True, "4 replies of the model came to nothing, the budget is 4"),
     ]
+
+
+def test_one_malformed_reply_is_no_spent_budget(before_the_match: HandWritten) -> None:
+    ramble(before_the_match, 1)
+    before_the_match.asks_person("budget", "match")
+    assert verdicts(before_the_match) == [(False, "only 1 replies of the model had come to nothing, the budget is 4")]
 
 
 def test_asks_without_an_answer_have_a_budget_of_their_own(before_the_match: HandWritten) -> None:

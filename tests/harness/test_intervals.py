@@ -60,9 +60,7 @@ def test_trials_needed_with_one_failure_is_the_textbooks() -> None:
 
 
 @given(st.floats(0.5, 0.995), st.integers(0, 6), st.sampled_from([1, 2]))
-def test_trials_needed_is_the_least_n_whose_bound_reaches_the_target(
-    target: float, failures: int, sided: int
-) -> None:
+def test_trials_needed_is_the_least_n_whose_bound_reaches_the_target(target: float, failures: int, sided: int) -> None:
     n = trials_needed(target, failures=failures, sided=sided)
     # The two-sided 90% interval has the one-sided 95% bound as its lower end.
     confidence = 0.95 if sided == 2 else 0.90

@@ -23,9 +23,7 @@ def test_each_trial_is_a_case_and_what_did_not_recover_a_failure(make_result: Ma
         make_result(id="k", sut="naive", chain="naive"),
     ]
     root = ET.fromstring(to_xml(results))  # noqa: S314 - what we have just written
-    found = {
-        case.get("name"): next((child.tag for child in case), "passed") for case in root.iter("testcase")
-    }
+    found = {case.get("name"): next((child.tag for child in case), "passed") for case in root.iter("testcase")}
     assert found == {
         **dict.fromkeys("abk", "passed"),
         **dict.fromkeys("cdefij", "failure"),

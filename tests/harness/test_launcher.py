@@ -251,9 +251,7 @@ async def test_a_worker_waits_for_its_go(heard: Heard, launcher: Launcher, start
     assert (await waiting.ended).code == 4
 
 
-async def test_a_kill_is_over_when_the_worker_has_been_reaped(
-    heard: Heard, launcher: Launcher, start: Start
-) -> None:
+async def test_a_kill_is_over_when_the_worker_has_been_reaped(heard: Heard, launcher: Launcher, start: Start) -> None:
     process = await start("wait")
     pid = (await heard.next())["pid"]
     ended = await launcher.kill(process)
@@ -419,9 +417,7 @@ async def test_a_sut_that_takes_for_ever_to_load_is_given_up(side: Path, monkeyp
     assert not Path(f"/proc/{pid}").exists()
 
 
-async def test_what_a_sut_prints_when_it_is_loaded_is_no_answer(
-    side: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+async def test_what_a_sut_prints_when_it_is_loaded_is_no_answer(side: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """It went to the pipe of the answers, and the harness waited for ever."""
     launcher = Launcher("probe_side", "probe_side:CHAINS")
     await launcher.start()

@@ -113,9 +113,7 @@ def test_recovery_is_split_by_fault_layer_phase_and_stratum(make_result: MakeRes
     ]
     block = measure(results)["suts"]["minimal"]
     shown = {
-        part: {
-            value: {name: figures(rate) for name, rate in row.items()} for value, row in block[part].items()
-        }
+        part: {value: {name: figures(rate) for name, rate in row.items()} for value, row in block[part].items()}
         for part in ("faults", "layers", "phases", "strata")
     }
     assert shown == {
@@ -128,9 +126,7 @@ def test_recovery_is_split_by_fault_layer_phase_and_stratum(make_result: MakeRes
 
 def test_kills_after_a_response_are_a_curve_and_in_the_total(make_result: MakeResult) -> None:
     late = [
-        make_result(
-            form=f"after_{ms}ms", phase="after", points=("tool:pay[0]#1@after",), resumed_exactly=exactly
-        )
+        make_result(form=f"after_{ms}ms", phase="after", points=("tool:pay[0]#1@after",), resumed_exactly=exactly)
         for ms, exactly in ((0, False), (0, True), (20, True))
     ]
     summary = measure([*late, make_result()])
@@ -352,9 +348,7 @@ CONTRACT = (
 
 
 def test_the_contract_holds(make_result: MakeResult) -> None:
-    summary = measure(
-        [make_result(), make_result(kind="clean")], suite="standard 1", seed=7, started_at="now"
-    )
+    summary = measure([make_result(), make_result(kind="clean")], suite="standard 1", seed=7, started_at="now")
     assert (summary["schema"], summary["suite"], summary["seed"], summary["started_at"]) == (
         1,
         "standard 1",

@@ -12,7 +12,7 @@ from kintsugi.faults.actions import Corrupt
 from kintsugi.golden_workflows.chains.naive import APPROVAL_FUNCTION, _functions, function_name
 from kintsugi.golden_workflows.spec import load_workflows
 from kintsugi.golden_workflows.walk import walk
-from kintsugi.harness.mistakes import _DAMAGES, PROFILES, Profile, _slipped, damage, vary
+from kintsugi.harness.mistakes import _DAMAGES, PROFILES, Profile, _slips, damage, vary
 from kintsugi.harness.script import Reply, Wanted, call_reply, reply_to
 from kintsugi.runtime.protocol import ModelRequest
 from kintsugi.runtime.rules import Rejected, accept_reply, schema_problem
@@ -238,7 +238,7 @@ def counted(profile: Profile, wanted: Wanted, asks: int = ASKS) -> dict[str, int
     right = reply_to(INVOICE, wanted, 7, 1)
     found: dict[str, int] = {}
     for n in range(asks):
-        kind = kind_of(wanted, right, vary(profile, wanted, right, TOOLS, f"7/r0/{wanted.step}/0/{n}"))
+        kind = kind_of(wanted, right, vary(profile, wanted, right, {"tools": TOOLS}, f"7/r0/{wanted.step}/0/{n}"))
         found[kind] = found.get(kind, 0) + 1
     return found
 
@@ -264,14 +264,14 @@ def test_judgements_have_no_tool_to_mistake_and_no_end_to_come_to(name: str) -> 
     refund = next(a for a in ANSWERS if a[0] == "finance/customer_refund/judge")
     slips = 0
     for n in range(ASKS):
-        reply = vary(profile, refund[2], refund[3], [], f"{n}")
+        reply = vary(profile, refund[2], refund[3], {}, f"{n}")
         slips += is_json(text_of(reply)) and json.loads(text_of(reply)) != json.loads(text_of(refund[3]))
     assert near(slips, profile.wrong_argument)
 
 
 def test_none_never_errs() -> None:
     for name, _, wanted, reply in CALLS:
-        assert all(vary(PROFILES["none"], wanted, reply, TOOLS, f"{n}") == reply for n in range(20)), name
+        assert all(vary(PROFILES["none"], wanted, reply, {"tools": TOOLS}, f"{n}") == reply for n in range(20)), name
     assert counted(PROFILES["none"], READ) == {"right": ASKS}
 
 
@@ -279,7 +279,7 @@ def test_none_never_errs() -> None:
 def test_the_last_word_is_never_wrong(name: str) -> None:
     wanted = Wanted("close", "end", 0)
     right = reply_to(INVOICE, wanted, 7, 1)
-    assert all(vary(PROFILES[name], wanted, right, TOOLS, f"{n}") == right for n in range(500))
+    assert all(vary(PROFILES[name], wanted, right, {"tools": TOOLS}, f"{n}") == right for n in range(500))
 
 
 @pytest.mark.parametrize("name", ["typical", "hostile"])
@@ -294,7 +294,7 @@ def test_an_error_message_corrects_it_as_often_as_the_profile_says(name: str) ->
 def test_the_same_source_errs_the_same_way() -> None:
     right = reply_to(INVOICE, PAY, 7, 1)
     for n in range(200):
-        first, second = (vary(PROFILES["hostile"], PAY, right, TOOLS, f"{n}") for _ in range(2))
+        first, second = (vary(PROFILES["hostile"], PAY, right, {"tools": TOOLS}, f"{n}") for _ in range(2))
         assert first == second
 
 
@@ -305,7 +305,7 @@ def certain(**rates: float) -> Profile:
 def test_a_wrong_tool_is_another_of_the_tools_with_the_same_arguments() -> None:
     right, found = reply_to(INVOICE, READ, 7, 1), set()
     for n in range(60):
-        (call,) = vary(certain(wrong_tool=1.0), READ, right, TOOLS, f"{n}").message["tool_calls"]
+        (call,) = vary(certain(wrong_tool=1.0), READ, right, {"tools": TOOLS}, f"{n}").message["tool_calls"]
         assert json.loads(call["function"]["arguments"]) == READ.values
         found.add(call["function"]["name"])
     offered = {tool["function"]["name"] for tool in TOOLS}
@@ -315,7 +315,7 @@ def test_a_wrong_tool_is_another_of_the_tools_with_the_same_arguments() -> None:
 @pytest.mark.parametrize("tools", [[], [{"type": "function", "function": {"name": "erp__get_order"}}]])
 def test_where_there_is_no_other_tool_there_is_no_wrong_one(tools: list[dict[str, Any]]) -> None:
     right = reply_to(INVOICE, READ, 7, 1)
-    assert vary(certain(wrong_tool=1.0), READ, right, tools, "x") == right
+    assert vary(certain(wrong_tool=1.0), READ, right, {"tools": tools}, "x") == right
 
 
 def test_a_wrong_argument_is_one_slip_and_leaves_prose_alone() -> None:
@@ -323,7 +323,7 @@ def test_a_wrong_argument_is_one_slip_and_leaves_prose_alone() -> None:
         free = workflow.free_arguments[wanted.step]
         before = arguments_of(right)
         for n in range(10):
-            reply = vary(certain(wrong_argument=1.0), wanted, right, TOOLS, f"{n}")
+            reply = vary(certain(wrong_argument=1.0), wanted, right, {"tools": TOOLS}, f"{n}")
             after = arguments_of(reply)
             assert set(after) == set(before)
             changed = {key for key in after if after[key] != before[key]}
@@ -333,24 +333,33 @@ def test_a_wrong_argument_is_one_slip_and_leaves_prose_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "slipped"),
+    ("value", "schema", "slips"),
     [
-        (True, False),
-        (1284, 12840),
-        (0, 0),
-        (0.5, 5.0),
-        ("PO-88", "PO-89"),
-        ("PO-89", "PO-80"),
-        ("EUR", "EUR"),
-        ("", ""),
-        ("line 1", "line 1"),
-        (None, None),
-        (["M-1"], ["M-1"]),
+        (12, {}, [120]),
+        (1.5, {}, [15.0]),
+        (True, {}, [False]),
+        ("INV-1049", {}, ["INV-1040"]),
+        ("pay", {"enum": ["pay", "hold"]}, ["pay", "hold"]),
+        (["H-1", "H-2"], {}, [["H-1"]]),
+        (["H-1"], {"minItems": 1}, []),
+        (["H-1"], {"items": {"enum": ["H-1", "H-2"]}}, [[], ["H-1", "H-2"]]),
+        ("some prose", {}, []),
     ],
 )
-def test_slips(value: object, slipped: object) -> None:
-    assert _slipped(value) == slipped
-    assert type(_slipped(value)) is type(value)
+def test_slips(value: object, schema: dict[str, object], slips: list[object]) -> None:
+    assert _slips(value, schema) == slips
+
+
+def test_every_judgement_of_every_workflow_can_go_wrong() -> None:
+    for workflow in WORKFLOWS.values():
+        for visit in walk(workflow):
+            if visit.call.kind != "model":
+                continue
+            wanted = Wanted("answer", visit.call.step, 0, visit.call.arguments)
+            right = reply_to(workflow, wanted, 7, 1)
+            form = {"json_schema": {"name": visit.call.step, "schema": visit.output}}
+            erred = vary(certain(wrong_argument=1.0), wanted, right, {"response_format": form}, "x")
+            assert erred != right, (workflow.name, visit.call.step)
 
 
 def test_a_slip_keeps_the_schema_so_that_only_its_value_is_wrong() -> None:
@@ -358,7 +367,8 @@ def test_a_slip_keeps_the_schema_so_that_only_its_value_is_wrong() -> None:
         tool = workflow.tools[str(workflow.steps[wanted.step].tool)]
         kept = [
             schema_problem(
-                arguments_of(vary(certain(wrong_argument=1.0), wanted, right, TOOLS, f"{n}")), tool.parameters
+                arguments_of(vary(certain(wrong_argument=1.0), wanted, right, {"tools": TOOLS}, f"{n}")),
+                tool.parameters,
             )
             for n in range(5)
         ]
@@ -369,4 +379,4 @@ def test_what_could_not_be_told_is_not_made_worse() -> None:
     wanted = Wanted("answer", "match", 0, missing="invoice, order")
     right = reply_to(INVOICE, wanted, 7, 1)
     for kind in ("wrong_tool", "wrong_argument", "premature_end"):
-        assert vary(certain(**{kind: 1.0}), wanted, right, [], "x") == right
+        assert vary(certain(**{kind: 1.0}), wanted, right, {}, "x") == right

@@ -89,11 +89,14 @@ class Ran:
         return any(event["what"] == "delivered" and event["delivered"] for event in self.about(request))
 
     def strikes(self) -> Iterator[tuple[Event, Event]]:
-        """Each injection with its witness."""
-        injected, witnessed = self.saw("nemesis", "injected"), self.saw("nemesis", "witnessed")
-        assert injected
-        assert len(injected) >= len(witnessed) > 0
-        yield from zip(injected, witnessed, strict=False)
+        """Each witness, after the injection that it is of."""
+        injected = None
+        for event in self.saw("nemesis", "injected", "witnessed"):
+            if event["what"] == "injected":
+                injected = event
+            else:
+                assert injected is not None
+                yield injected, event
 
 
 def trial_of(fault: str, form: str) -> Trial:
@@ -106,7 +109,15 @@ def trial_of(fault: str, form: str) -> Trial:
                 strike = Strike(fault, form, best.site.point)
                 found = best.form
                 return Trial(
-                    "fault", "minimal", chain, name, (strike,), 7, copies=found.copies, nodes=found.nodes, drift=best.drift
+                    "fault",
+                    "minimal",
+                    chain,
+                    name,
+                    (strike,),
+                    7,
+                    copies=found.copies,
+                    nodes=found.nodes,
+                    drift=best.drift,
                 )
     raise AssertionError(f"{fault}.{form} applies nowhere")
 
@@ -165,7 +176,9 @@ async def run_all(everything: Sequence[Ran], folder: Path) -> None:
         paths = [folder / f"{number}.jsonl" for number in range(len(everything))]
         Watched.of_path = dict(zip(paths, everything, strict=True))
         # Those that wait longest begin first; storms are fifty workflows each, and run at the end.
-        order = sorted(zip(everything, paths, strict=True), key=lambda pair: (pair[0].trial.copies, not pair[0].form.may_halt))
+        order = sorted(
+            zip(everything, paths, strict=True), key=lambda pair: (pair[0].trial.copies, not pair[0].form.may_halt)
+        )
         await asyncio.gather(*(run(*pair) for pair in order if pair[0].trial.copies == 1), return_exceptions=True)
         await asyncio.gather(*(run(*pair) for pair in order if pair[0].trial.copies > 1), return_exceptions=True)
     finally:
@@ -316,7 +329,6 @@ def out_of_order(ran: Ran, action: actions.Outage) -> None:
     answers = [event for event in ran.saw("world", "answer") if event["request"] in requests]
     turned_away = [event for event in answers if event["status"] == action.status]
     assert turned_away
-    assert len({event["run"] for event in turned_away}) > 1
     until = injected["t"] + action.seconds
     for event in answers:
         came = requests[event["request"]]
@@ -360,7 +372,9 @@ def test_every_form_is_witnessed_and_mended(ran: Mapping[str, Ran], fault: str, 
 
 @pytest.mark.parametrize("chain", ["naive", "optimized"])
 @pytest.mark.parametrize("strike", NAIVE)
-def test_a_script_without_a_durable_runtime_loses_or_duplicates(ran: Mapping[str, Ran], strike: str, chain: str) -> None:
+def test_a_script_without_a_durable_runtime_loses_or_duplicates(
+    ran: Mapping[str, Ran], strike: str, chain: str
+) -> None:
     one = ran[naive_trial(strike, chain).id]
     assert one.error is None, one.error
     result = one.result

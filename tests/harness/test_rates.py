@@ -33,8 +33,7 @@ def test_other_forms_drifts_and_second_strikes_are_other_trials(make_result: Mak
     results += [make_result(points=point, trial={"drift": drift}) for drift in ("more", "less")]
     two = ("tool:pay[0]#1@before", "tool:note[0]#1@before")
     results += [
-        make_result(points=two, trial={"schedule": [{"form": "at_boundary"}, {"form": form}]})
-        for form in forms
+        make_result(points=two, trial={"schedule": [{"form": "at_boundary"}, {"form": form}]}) for form in forms
     ]
     assert len(samples(results)) == 6
 
@@ -68,9 +67,7 @@ def test_an_exhaustive_rate_has_no_interval() -> None:
 def test_a_repeated_run_counts_its_worst_calls_once(make_result: MakeResult) -> None:
     point = ("tool:pay[0]#1@before",)
     runs = [
-        make_result(
-            points=point, measures=Measures(selection_reached=Count(k, 4), unsafe_reached=Count(4 - k, 4))
-        )
+        make_result(points=point, measures=Measures(selection_reached=Count(k, 4), unsafe_reached=Count(4 - k, 4)))
         for k in (4, 3, 4)
     ]
     right = call_rate(samples(runs), lambda r: r.measures.selection_reached)

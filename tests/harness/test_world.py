@@ -128,7 +128,9 @@ async def test_an_approval_is_good_for_exactly_what_was_approved(open_doors: New
         assert await paid(world, PAY, approval_token=token) == ""
         # It is no hidden idempotency key: the same token pays again, and nothing is wrong with the approval.
         assert await paid(world, PAY, approval_token=token) == ""
-        assert await paid(world, {**PAY, "amount_cents": 128401}, approval_token=token) == "approved for other arguments"
+        assert (
+            await paid(world, {**PAY, "amount_cents": 128401}, approval_token=token) == "approved for other arguments"
+        )
         assert await paid(world, PAY) == "no approval"
         assert await paid(world, PAY, approval_token="made up") == "no approval"
         assert await paid(world, PAY, approval_token=token, kintsugi_run="r1") == "no approval"

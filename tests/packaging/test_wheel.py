@@ -106,7 +106,5 @@ def test_the_wheel_is_what_gets_imported(installed: Path, elsewhere: Path) -> No
 
 
 @pytest.mark.parametrize("argument", ["--help", "list"])
-def test_command_works_beside_folders_of_the_same_names(
-    argument: str, installed: Path, elsewhere: Path
-) -> None:
+def test_command_works_beside_folders_of_the_same_names(argument: str, installed: Path, elsewhere: Path) -> None:
     assert run(installed / "kintsugi", argument, cwd=elsewhere).strip()

@@ -118,6 +118,7 @@ def child(order: dict[str, Any]) -> None:
 
 def reap(pid: int) -> None:
     _, status = os.waitpid(pid, 0)
+    ALIVE.discard(pid)
     tell([pid, os.waitstatus_to_exitcode(status)])
 
 
@@ -126,7 +127,11 @@ def tell(what: object) -> None:
     os.write(1, f"{json.dumps(what)}\n".encode())
 
 
+ALIVE: set[int] = set()
+
+
 def main() -> None:
+    """Serve until stdin ends; what is then left of the workers dies too."""
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:
@@ -134,8 +139,11 @@ def main() -> None:
                 child(json.loads(line))
             finally:
                 os._exit(1)
+        ALIVE.add(pid)
         tell(pid)
         threading.Thread(target=reap, args=(pid,), daemon=True).start()
+    for pid in list(ALIVE):
+        os.kill(pid, signal.SIGKILL)
 
 
 if __name__ == "__main__":
