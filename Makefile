@@ -37,9 +37,10 @@ help:
 run: $(PROJECT)
 	$(BIN)/kintsugi run --suite $(SUITE) $(ARGS)
 
-# loadgroup keeps tests that share something costly (@pytest.mark.xdist_group) on one worker.
+# loadfile keeps the tests of a file on one worker, where they may share something costly. Not loadgroup: under
+# pytest 9.2, pytest-xdist 3.8 loses the groups without a word.
 test: $(PROJECT) $(DEV)
-	$(BIN)/pytest -n $(JOBS) --dist loadgroup $(TESTS)
+	$(BIN)/pytest -n $(JOBS) --dist loadfile $(TESTS)
 
 bench: $(PROJECT)
 	$(BIN)/kintsugi bench

@@ -18,6 +18,7 @@ from aiohttp import web
 
 from kintsugi.harness.nemesis import Crossing, Directive, Nemesis
 from kintsugi.harness.session import Generation, Run, Session
+from kintsugi.harness.wire import WireServer, parse
 
 __all__ = ["Doors", "Incoming", "Service"]
 
@@ -150,8 +151,13 @@ class Doors:
         self._session = session
         self._services = services
         self.nemesis = Nemesis(session, self.refuse)
-        self._server = web.Server(
-            self._handle, access_log=None, handler_cancellation=True, logger=_LOG, request_factory=_request
+        self._server = WireServer(
+            self._handle,
+            arrived=self._arrived,
+            access_log=None,
+            handler_cancellation=True,
+            logger=_LOG,
+            request_factory=_request,
         )
         self._held: dict[str, socket.socket] = {}
         self._listeners: dict[str, asyncio.Server] = {}
@@ -202,6 +208,7 @@ class Doors:
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Serve one request in a task of its own, so that a client that leaves does not end what is being done."""
         gone = asyncio.Event()
+        self._server.begun(request)
         incoming = Incoming(self._session, self.nemesis, request, gone)
         task = self._session.spawn(self._serve(incoming))
         self._session.in_flight += 1
@@ -215,6 +222,24 @@ class Doors:
         # What was sent already is not sent again; and nothing goes out on a connection that was cut.
         return incoming.sent or web.Response()
 
+    def _arrived(self, data: bytes) -> None:
+        """Note a request that was on its way in when its worker died, and that was never begun."""
+        path, headers, body = parse(data)
+        generation = self._session.generations.get(_token(headers.get("authorization")))
+        run = self._session.runs.get(headers.get("kintsugi-run") or "r0")
+        if generation is not None and run is not None and not self._session.closing:
+            self._of_the_dead(run, generation, path, body)
+
+    def _of_the_dead(self, run: Run, generation: Generation, path: str, body: Any) -> None:
+        self._session.history.add(
+            "doors",
+            "request_of_the_dead",
+            run=run.id,
+            generation=generation.number,
+            tool=path.removeprefix(f"{PREFIXES['tools']}/"),
+            arguments=body,
+        )
+
     async def _serve(self, incoming: Incoming) -> None:
         session, request = self._session, incoming.request
         try:
@@ -226,7 +251,7 @@ class Doors:
             await incoming.send(413, {"error": {"message": f"the body is longer than {BODY_BYTES_MAX} bytes"}})
             return
         await session.open_gate.wait()
-        generation = session.generations.get((request.headers.get("Authorization") or "").removeprefix("Bearer "))
+        generation = session.generations.get(_token(request.headers.get("Authorization")))
         run = session.runs.get(request.headers.get("Kintsugi-Run") or "r0")
         if generation is None or run is None:
             status, message = (401, "unknown token") if generation is None else (404, "unknown run")
@@ -237,14 +262,7 @@ class Doors:
         incoming.run, incoming.generation = run, generation
         generation.heard = True
         if generation.dead:
-            session.history.add(
-                "doors",
-                "request_of_the_dead",
-                run=run.id,
-                generation=generation.number,
-                tool=request.path.removeprefix(f"{PREFIXES['tools']}/"),
-                arguments=incoming.body,
-            )
+            self._of_the_dead(run, generation, request.path, incoming.body)
             incoming.cut(reset=True)
             return
         for name, prefix in PREFIXES.items():
@@ -256,6 +274,10 @@ class Doors:
             incoming.cut(reset=True)
         elif not incoming.answered:
             await incoming.send(404, {"error": {"message": f"there is nothing at {request.path}"}})
+
+
+def _token(authorization: str | None) -> str:
+    return (authorization or "").removeprefix("Bearer ")
 
 
 def _request(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:

@@ -142,4 +142,4 @@ def _streamed(head: Mapping[str, Any], reply: Reply, usage: Mapping[str, int]) -
     choices.append([{"index": 0, "delta": {}, "finish_reason": reply.finish_reason}])
     events = [{**head, "object": "chat.completion.chunk", "choices": choice} for choice in choices]
     events.append({**head, "object": "chat.completion.chunk", "choices": [], "usage": usage})
-    return "".join(f"data: {json.dumps(event, ensure_ascii=False)}\n\n" for event in events) + "data: [DONE]\n\n"
+    return "".join(f"data: {json.dumps(event)}\n\n" for event in events) + "data: [DONE]\n\n"

@@ -83,7 +83,7 @@ def _metrics(summary: Mapping[str, Any], name: str) -> str:
                 _rate(cell["fault_recovery_rate"]),
                 _share(cell["trajectory_match_rate"]),
                 _share(cell["unsafe_action_rate"]),
-                _share(cell["corruption_rate"]),
+                f"{_share(cell['corruption_rate'])} + {_share(cell['corruption_rate_model_errs'])}",
                 f"{_usd(clean['machine'])} / {_usd(struck['machine'])}",
                 _rate(cell["unplanned_repair_rate"]),
             ]
@@ -94,7 +94,7 @@ def _metrics(summary: Mapping[str, Any], name: str) -> str:
         "recovery",
         "trajectory",
         "unsafe",
-        "corrupted",
+        "corrupted + where the model errs",
         "$ clean / under faults",
         "repair",
     ]

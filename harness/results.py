@@ -76,9 +76,11 @@ class Results:
 
     def _json(self, name: str) -> dict[str, Any]:
         try:
-            value: dict[str, Any] = json.loads((self.folder / name).read_text(encoding="utf-8"))
+            value = json.loads((self.folder / name).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise FolderProblem(f"{self.folder / name}: can't be read: {error}") from error
+        if not isinstance(value, dict):
+            raise FolderProblem(f"{self.folder / name}: is no JSON object")
         return value
 
     def trials(self) -> dict[str, TrialResult]:

@@ -120,7 +120,8 @@ def print_table(summary: Mapping[str, Any]) -> None:
     from rich.table import Table
 
     table = Table(title=f"suite {summary['suite']}, seed {summary['seed']}", title_justify="left")
-    for heading in ("SUT + chain", "class", "completion", "recovery", "corrupted", "… model errs", "unsafe", "$ / success"):
+    headings = ("SUT + chain", "class", "completion", "recovery", "corrupted", "… model errs", "unsafe", "$ / success")
+    for heading in headings:
         table.add_column(heading, justify="left" if heading in {"SUT + chain", "class"} else "right")
     for key, sut in summary["suts"].items():
         for name, cell in sut["classes"].items():

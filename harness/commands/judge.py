@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 
 from kintsugi.harness.commands.finish import finish
 from kintsugi.harness.commands.run import planned
-from kintsugi.harness.results import Results, write_atomically
+from kintsugi.harness.results import FolderProblem, Results, write_atomically
 from kintsugi.harness.suite_run import judge_stored
 
 __all__ = ["check_command", "gate_command", "report_command"]
@@ -27,7 +29,7 @@ def check_command(folder: Path, write: bool) -> int:  # noqa: FBT001 - as on the
         click.echo(f"{old.id}: was {old.verdict or old.injection}, is {new.verdict or new.injection}: {new.reason}")
     click.echo(f"{len(pairs)} histories judged again, {len(differ)} verdicts differ")
     if write:
-        lines = "".join(json.dumps(new.to_json(), ensure_ascii=False) + "\n" for _, new in pairs)
+        lines = "".join(json.dumps(new.to_json()) + "\n" for _, new in pairs)
         write_atomically(folder / "trials.jsonl", lines)
         report_command(folder)
         return 0
@@ -43,12 +45,20 @@ def report_command(folder: Path) -> None:
     click.echo(f"scorecard: {folder / 'scorecard.html'}")
 
 
+def _summary(folder: Path) -> Mapping[str, Any]:
+    summary = Results.existing(folder).summary()
+    if "suts" not in summary:
+        path = folder / "summary.json"
+        raise FolderProblem(f"{path}: is no summary; make it again with `kintsugi report {folder}`")
+    return summary
+
+
 def gate_command(folder: Path, thresholds: Path | None, baseline: Path | None) -> int:
     """Hold a run against thresholds; 0 pass, 1 fail, 3 inconclusive."""
     from kintsugi.harness.gate import judge, load_thresholds
 
-    summary = Results.existing(folder).summary()
-    compared = Results.existing(baseline).summary() if baseline else None
+    summary = _summary(folder)
+    compared = _summary(baseline) if baseline else None
     decision = judge(summary, load_thresholds(thresholds), compared)
     click.echo(str(decision))
     return decision.exit_code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import sys
 from collections.abc import Iterable, Sequence
@@ -19,6 +20,7 @@ from kintsugi.golden_workflows.spec import FileProblem, Workflow, load_workflows
 from kintsugi.harness.adapters import ADAPTERS, POLLING
 from kintsugi.harness.commands.finish import code_digest, finish, print_table
 from kintsugi.harness.commands.progress import Progress
+from kintsugi.harness.mistakes import PROFILES
 from kintsugi.harness.results import FolderProblem, Results
 from kintsugi.harness.suite_run import SuiteRun
 from kintsugi.scenarios.planner import Plan, plan
@@ -30,6 +32,10 @@ JOBS_PER_CORE = 10
 EXIT_HARNESS = 4
 EXIT_INTERRUPTED = 130
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
+DESCRIPTORS_BASE = 300
+"""Open files of the harness itself, and of a storm of fifty workflows, which runs alone."""
+DESCRIPTORS_PER_TRIAL = 24
+"""A trial's history, its six sockets, and the connections of two nodes."""
 
 
 def run_command(  # noqa: PLR0913 - the options of the command line, by keyword
@@ -54,6 +60,8 @@ def run_command(  # noqa: PLR0913 - the options of the command line, by keyword
         raise FileProblem("--resume needs --out, the folder of the run to go on with")
     folder = out or Path("results") / f"{narrowed.name}-s{seed}-{started:%Y%m%d-%H%M%S}"
     results = Results(folder)
+    at_once = jobs or JOBS_PER_CORE * (os.cpu_count() or 1)
+    _allow_descriptors(DESCRIPTORS_BASE + DESCRIPTORS_PER_TRIAL * at_once, at_once)
     asked = {
         "suite": suite,
         "suite_version": narrowed.version,
@@ -68,7 +76,7 @@ def run_command(  # noqa: PLR0913 - the options of the command line, by keyword
     results.begin(asked, resume=resume)
     clock = monotonic()
     try:
-        code = _run(narrowed, workflows, the_plan, results, jobs or JOBS_PER_CORE * (os.cpu_count() or 1))
+        code = _run(narrowed, workflows, the_plan, results, at_once)
     finally:
         results.end()
     if code == EXIT_INTERRUPTED:
@@ -89,6 +97,19 @@ def run_command(  # noqa: PLR0913 - the options of the command line, by keyword
         )
     click.echo(f"scorecard: {folder / 'scorecard.html'}")
     return EXIT_HARNESS if broken else 0
+
+
+def _allow_descriptors(needed: int, at_once: int) -> None:
+    """Raise this process's limit of open files as far as it takes. Raises FileProblem where that is not allowed."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise FileProblem(
+            f"{at_once} trials at once need {needed} open files, and the limit is {hard}; "
+            "lower --jobs, or raise it with ulimit -n"
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
 def _run(suite: Suite, workflows: dict[str, Workflow], the_plan: Plan, results: Results, jobs: int) -> int:
@@ -143,6 +164,8 @@ def narrow(
     ]
     for key in suts:
         _known("SUT", [key.split("+")[0]], ADAPTERS)
+        _known("chain", [key.split("+")[1]], CHAINS)
+    _known("variance", [suite.variance], PROFILES)
     changes: dict[str, object] = {}
     if workflow:
         changes["workflows"] = [n for n in workflows if suite.wants(n) and any(fnmatch(n, p) for p in workflow)]

@@ -578,6 +578,16 @@ def test_a_run_begun_anew_after_a_drift_may_act_on_the_new_values(
     assert judged(drifting(make_trial, EXPORT, "legal_hold"), run.closed()).verdict == "correct"
 
 
+def test_a_run_begun_anew_after_a_drift_may_flag_it_all_the_same(
+    write_history: WriteHistory, make_trial: MakeTrial
+) -> None:
+    run = write_history(EXPORT).starts().goes_on(until="export")
+    run.halts("approval", "export")
+    run.struck().moves_on("legal_hold").dies().goes_on(until="export")
+    run.decides(run.asks_person("stale", "export"), "stop").ends()
+    assert judged(drifting(make_trial, EXPORT, "legal_hold"), run.closed()).verdict == "correct_halt"
+
+
 @pytest.mark.parametrize("again", [(), ("ticket",), ("holdings",)])
 def test_a_run_that_did_not_read_it_all_anew_may_not(
     again: tuple[str, ...], write_history: WriteHistory, make_trial: MakeTrial

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientError
+
 from kintsugi.faults.actions import Refuse
 
 NewDoors = Callable[..., AbstractAsyncContextManager[Any]]

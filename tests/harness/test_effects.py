@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from kintsugi.golden_workflows.spec import load_workflow, load_workflows
 from kintsugi.harness.checker import check
-from kintsugi.harness.effects import Wrong, expected_effects, missing_effects, prose_of, wrong_effects
+from kintsugi.harness.effects import Wrong, expected_effects, missing_effects, prose_of, said_anew, wrong_effects
 from kintsugi.harness.history import of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from tests.harness.conftest import MakeTrial, WriteHistory
+    from tests.harness.conftest import HandWritten, MakeTrial, WriteHistory
 
     from kintsugi.harness.history import Event
 
@@ -206,6 +206,12 @@ def test_a_refused_item_of_a_loop_keeps_the_items_before_it() -> None:
     assert [effect.args["to"] for effect in kept] == ["a.sorensen@fjordtex.example", "purchasing@casa-verde.example"]
 
 
+def test_the_items_before_a_refused_one_are_those_of_its_own_step_and_question() -> None:
+    other = {**decided("approve", "mail", item=2)[0], "question": "another"}
+    kept = expected_effects(LEADS, None, [other, *decided("reject", "log", item=1)])
+    assert [(effect.step, effect.args["lead_id"]) for effect in kept] == [("log", "L-1")]
+
+
 # --- by name ------------------------------------------------------------------------------------------------
 
 
@@ -213,6 +219,11 @@ def test_a_wrong_effect_names_tool_step_and_request() -> None:
     wrong = Wrong("duplicate", "pay", "bank.pay", 17)
     assert str(wrong) == "duplicate effect of bank.pay at step pay, request 17"
     assert str(Wrong("unauthorised", "pay", "bank.pay", 17, "no approval")).endswith("request 17 (no approval)")
+
+
+def test_free_text_is_not_among_the_wrong_arguments_that_are_named(write_history: WriteHistory) -> None:
+    run = write_history(INVOICE.name).starts().goes_on(until="note").does("note", status="held")
+    assert [(wrong.what, wrong.detail) for wrong in wrongs(INVOICE.name, run.events)] == [("wrong arguments", "status")]
 
 
 def test_under_a_drift_with_no_effects_left_acting_on_old_values_was_once_called_extra(
@@ -307,3 +318,54 @@ def test_text_that_a_step_puts_together_holds_what_the_model_said(
     actual = of(run.events, "world", "effect")
     wrong = wrong_effects(workflow, None, workflow.truth.effects, actual, prose_of(run.events))
     assert [each.what for each in wrong] == found
+
+
+# --- words after a drift ------------------------------------------------------------------------------------
+
+
+def after_the_drift(write_history: WriteHistory) -> HandWritten:
+    """A run whose order was corrected while it waited, and that has read it again."""
+    run = write_history(INVOICE.name).starts().goes_on(until="pay").moves_on("corrected_amount")
+    return run.does("order")
+
+
+def found_after(run: HandWritten) -> list[tuple[str, str]]:
+    record = INVOICE.drifts["corrected_amount"].record
+    expected = expected_effects(INVOICE, "corrected_amount", run.events)
+    actual, anew = of(run.events, "world", "effect"), said_anew(INVOICE, record, run.events)
+    found = wrong_effects(INVOICE, "corrected_amount", expected, actual, prose_of(run.events), anew)
+    return [(wrong.what, wrong.step) for wrong in found]
+
+
+def test_words_that_rest_on_what_was_read_before_the_change_are_stale(write_history: WriteHistory) -> None:
+    assert found_after(after_the_drift(write_history).does("note")) == [("stale", "note")]
+
+
+def test_words_that_were_said_since_are_not(write_history: WriteHistory) -> None:
+    assert found_after(after_the_drift(write_history).asks_model("match").does("note")) == []
+
+
+def test_words_that_were_used_before_the_change_are_not_either(write_history: WriteHistory) -> None:
+    run = write_history(INVOICE.name).starts().goes_on(until="pay")
+    run.does("note", status="held").moves_on("corrected_amount")
+    assert found_after(run) == []
+
+
+def test_words_that_no_one_ever_said_are_made_up_rather_than_stale(write_history: WriteHistory) -> None:
+    run = after_the_drift(write_history).asks_model("match").does("note", text="It is held.")
+    assert found_after(run) == [("wrong arguments", "note")]
+
+
+def test_only_the_questions_that_rest_on_the_record_are_to_be_asked_again(write_history: WriteHistory) -> None:
+    assert said_anew(INVOICE, "orders/PO-88", write_history(INVOICE.name).is_correct().events) is None
+    review = WORKFLOWS["research/literature_review"]
+    run = write_history(review.name).starts().goes_on(until="publish").moves_on("retracted_paper")
+    record = review.drifts["retracted_paper"].record
+    anew = said_anew(review, record, run.events)
+    assert anew is not None
+    assert anew.steps == {"screen", "synthesis"}
+    assert anew.prose == []
+    assert anew.since == run.events[-1]["t"]
+    unrelated = said_anew(review, "texts/none", run.events)
+    assert unrelated is not None
+    assert unrelated.steps == frozenset()

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from kintsugi.golden_workflows.spec import load_workflows
-from kintsugi.harness.history import of
 from kintsugi.harness.halts import judge_halts
+from kintsugi.harness.history import of
 
 if TYPE_CHECKING:
     from tests.harness.conftest import HandWritten, WriteHistory

@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -110,7 +110,7 @@ class Heard:
         self.told: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._connections: dict[int, asyncio.StreamReader] = {}
 
-    async def __aenter__(self) -> Heard:
+    async def __aenter__(self) -> Self:
         self._server = await asyncio.start_unix_server(self._listen, self.path, limit=2**20)
         return self
 
@@ -410,7 +410,7 @@ async def test_a_sut_that_takes_for_ever_to_load_is_given_up(side: Path, monkeyp
     monkeypatch.setattr(processes, "CLOSE_SECONDS", 0.2)
     (side / "slow_side.py").write_text("import time; time.sleep(60)")
     launcher = Launcher("slow_side", "probe_side:CHAINS")
-    with pytest.raises(LauncherGone, match="not ready after 0.2 s"):
+    with pytest.raises(LauncherGone, match=r"not ready after 0\.2 s"):
         await launcher.start()
     pid = pid_of(launcher)
     await launcher.close()

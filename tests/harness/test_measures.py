@@ -413,7 +413,7 @@ def test_no_storm(invoice: HandWritten, make_trial: MakeTrial) -> None:
 
 
 @pytest.mark.parametrize(("allowed", "within"), [(3.0, True), (2.9, False)])
-def test_how_a_storm_went(allowed: float, within: bool, make_trial: MakeTrial) -> None:  # noqa: FBT001
+def test_how_a_storm_went(allowed: float, within: bool, make_trial: MakeTrial) -> None:
     pays = [1.0, 1.1, 1.2, 1.25, 1.3, 1.9, 2.5, 2.6]
     events = [at(t, "world", "request", "pay", tool="bank.pay") for t in pays]
     events += [at(1.4, "world", "request", "note", tool="erp.post_note")]

@@ -30,8 +30,7 @@ from kintsugi.harness.verdicts import judge_trial
 from kintsugi.scenarios.planner import candidates
 from kintsugi.scenarios.trial import Strike, Trial
 
-# One group, so that xdist runs the trials once and not on every worker.
-pytestmark = [pytest.mark.process, pytest.mark.xdist_group("nemesis")]
+pytestmark = pytest.mark.process
 
 WORKFLOWS = load_workflows()
 FAVOURITE = "finance/invoice_payment"
@@ -186,7 +185,7 @@ async def run_all(everything: Sequence[Ran], folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Ran]]:
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Ran]:
     """Every trial of this module by its id, run."""
     everything = [Ran(trial_of(*form)) for form in FORMS]
     everything += [Ran(naive_trial(strike, chain)) for strike in NAIVE for chain in ("naive", "optimized")]
@@ -203,7 +202,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Ran]]
         patch.setattr(trial_module, "History", Watched)
         patch.setattr(Doors, "refuse", refuse)
         asyncio.run(run_all(everything, tmp_path_factory.mktemp("nemesis")))
-    yield by_id
+    return by_id
 
 
 # --- the evidence of each action ----------------------------------------------------------------------------
@@ -253,7 +252,7 @@ def cut(ran: Ran, action: actions.Cut) -> None:
 
 def answered(ran: Ran, action: actions.Answer) -> None:
     ((injected, witnessed),) = ran.strikes()
-    assert witnessed["evidence"] == f"answered {action.status}"
+    assert f"answered {action.status}" in witnessed["evidence"]
     unanswered(ran, injected)
 
 

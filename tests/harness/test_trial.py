@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -85,7 +86,7 @@ class Stage:
         lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
         listens = any(line.split()[1] == f"0100007F:{port:04X}" and line.split()[3] == "0A" for line in lines)
         try:
-            crossing.socket.create_server(("127.0.0.1", port)).close()
+            socket.create_server(("127.0.0.1", port)).close()
         except OSError:
             return True
         return listens

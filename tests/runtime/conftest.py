@@ -112,7 +112,7 @@ class World:
     async def until_stored(self, ready: Callable[[], bool]) -> None:
         """Wait until the store holds what makes `ready` true."""
         async with asyncio.timeout(20):
-            while not ready():  # noqa: ASYNC110 - the store tells nobody of its changes
+            while not ready():
                 await asyncio.sleep(0.005)
 
     async def until_recorded(self, run_id: str, kind: str, count: int = 1) -> None:

@@ -95,6 +95,53 @@ def test_each_distinct_schedule_is_planned_once() -> None:
             assert len(struck) == len(set(struck))
 
 
+def test_what_is_really_the_same_under_two_names_is_planned_once() -> None:
+    for sut in SUTS:
+        done = [
+            (trial.workflow, strike.point, FAULTS[strike.fault].form(strike.form).actions, trial.nodes, trial.drift)
+            for trial in of(PLAN, sut)
+            for strike in trial.schedule
+        ]
+        assert len(done) == len(set(done))
+    # A reset after the effect is a network's failure and a partial side effect.
+    both = [{"fault": fault, "shared": 99, "forms": [form]} for fault, form in SAME]
+    found = [t for t in plan(suite_of(*both), WORKFLOWS, 7).trials if t.schedule]
+    one = [t for t in plan(suite_of(both[0]), WORKFLOWS, 7).trials if t.schedule]
+    assert found == one
+
+
+SAME = (("partial_side_effect", "reset"), ("network_failure", "reset_committed"))
+
+
+def test_what_is_taken_keeps_its_weight_in_the_frame() -> None:
+    shares = [{"fault": "partial_side_effect", "shared": 1, "forms": ["reset"]}]
+    shares += [{"fault": "network_failure", "shared": 99, "forms": ["reset_committed"]}]
+    name = "finance/invoice_payment"
+    found = [t for t in plan(suite_of(*shares, workflows=[name]), WORKFLOWS, 7).trials if t.schedule]
+    frame = candidates(WORKFLOWS[name], "optimized", "network_failure", ["reset_committed"])
+    rest = [trial for trial in found if trial.fault == "network_failure"]
+    assert len(rest) == len(frame) - 1
+    assert sum(trial.weight for trial in rest) == pytest.approx(len(frame))
+
+
+def test_a_sut_that_polls_is_not_given_what_is_pushed() -> None:
+    suite = suite_of({"fault": "approval_delay", "shared": 99}, suts=["minimal+naive", "naive+naive"])
+    found = plan(suite, WORKFLOWS, 7, polling=["naive"])
+    pushed = {form.name for form in FAULTS["approval_delay"].forms if form.pushed}
+    assert pushed
+    forms = {sut: {trial.schedule[0].form for trial in of(found, sut)} for sut in suite.suts}
+    assert forms["minimal+naive"] - forms["naive+naive"] == pushed
+    kept = [trial for trial in drawn(of(found, "minimal+naive")) if trial[1][0].form not in pushed]
+    assert drawn(of(found, "naive+naive")) == kept
+
+
+def test_a_polling_sut_with_nothing_else_to_be_given(restock: Workflow) -> None:
+    share = {"fault": "approval_delay", "shared": 1, "forms": ["delivered_twice"]}
+    suite = suite_of(share, suts=["minimal+naive", "naive+naive"])
+    found = plan(suite, {"shop/restock": restock}, 7, polling=["naive"])
+    assert found.not_applicable == (("naive+naive", "shop/restock", "approval_delay"),)
+
+
 def test_ten_classes_of_faults_meet_four_classes_of_workflows() -> None:
     assert {"finance", "marketing", "research", "data"} <= CLASSES
     for sut in SUTS:

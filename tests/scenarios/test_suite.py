@@ -53,7 +53,7 @@ BAD = {
     "form of another class": (
         '"repeats_3"',
         '"at_boundary"',
-        "faults[1].forms: loop has no form 'at_boundary'; known: rambles_2, rambles_forever, repeats_3, repeats_forever",
+        "faults[1].forms: loop has no form 'at_boundary'; known: rambles_2, rambles_forever, repeats_3, repeats_",
     ),
     "a form that is drawn twice": (
         'fault = "loop"\nmodel = 1\nforms = ["repeats_3"]',

@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pytest
 
-# One group, so that xdist makes the undisturbed run once.
-pytestmark = [pytest.mark.process, pytest.mark.xdist_group("run")]
+pytestmark = pytest.mark.process
 
 SUITE = """
 name = "small"
