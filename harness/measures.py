@@ -13,7 +13,6 @@ from kintsugi.golden_workflows.chains.naive import APPROVAL_FUNCTION, WAIT_FUNCT
 from kintsugi.golden_workflows.reference import trajectory
 from kintsugi.golden_workflows.spec import Workflow
 from kintsugi.harness.history import Event, of
-from kintsugi.harness.identity import reference_calls
 from kintsugi.harness.records import Count, Halt, Human, Measures, Repeats, Storm, Times, Usage
 from kintsugi.harness.session import SECONDS_PER_HOUR
 from kintsugi.runtime.rules import approval_needed, canonical
@@ -104,10 +103,12 @@ def _reached(workflow: Workflow, trial: Trial, events: Sequence[Event]) -> dict[
     A choice is right if it is the tool of the call that was due, or exactly a call of the plan (again, or early).
     """
     selection, arguments, calls = [0, 0], [0, 0], [0, 0]
-    references = reference_calls(workflow)
     drifted = trial.drift if of(events, "world", "drift") else None
+    plan = [call for call in trajectory(workflow, drifted) if call.kind == "tool"]
+    # What only another drift would lead to is not right in this run.
+    references = plan + [call for call in trajectory(workflow) if call.kind == "tool"]
     for run in sorted({event["run"] for event in of(events, "world", "request")}):
-        due = [call for call in trajectory(workflow, drifted) if call.kind == "tool"]
+        due = list(plan)
         served = {event["request"] for event in of(events, "world", "read", "effect") if event["run"] == run}
         seen: set[tuple[str, str]] = set()
         for event in of(events, "world", "request"):

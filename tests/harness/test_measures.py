@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import json
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from kintsugi.golden_workflows.chains.naive import APPROVAL_FUNCTION
 from kintsugi.golden_workflows.spec import load_workflows
 from kintsugi.harness import measures
 from kintsugi.harness.records import Count, Halt, Repeats, Storm, Times
@@ -92,6 +94,34 @@ def test_arguments_that_can_not_be_read_are_all_wrong(invoice: HandWritten, make
     assert (found.arguments_proposed, found.calls_proposed) == (Count(0, 4), Count(0, 1))
 
 
+@pytest.mark.parametrize("text", ["[]", "3", '"pay"', "null"])
+def test_arguments_that_are_no_object_are_all_wrong(text: str, invoice: HandWritten, make_trial: MakeTrial) -> None:
+    invoice.model_calls("pay")
+    invoice.events[-2]["message"]["tool_calls"][0]["function"]["arguments"] = text
+    assert measured(invoice, make_trial).arguments_proposed == Count(0, 4)
+
+
+@pytest.mark.parametrize(
+    ("asked_for", "good"),
+    [({}, 4), ({"amount_cents": 5}, 3), ({"amount_cents": 5, "currency": "USD"}, 2), (None, 0), (["V-207"], 0)],
+)
+def test_in_a_request_for_an_approval_the_arguments_to_be_approved_are_counted(
+    asked_for: Any, good: int, invoice: HandWritten, make_trial: MakeTrial
+) -> None:
+    right = dict(invoice.visit("pay").call.arguments)
+    given = {**right, **asked_for} if isinstance(asked_for, dict) else asked_for
+    invoice.model_calls("pay")
+    reply = invoice.events[-2]
+    made = {"name": APPROVAL_FUNCTION, "arguments": json.dumps({"function": "bank__pay", "arguments": given})}
+    reply["message"]["tool_calls"][0]["function"] = made
+    reply["right"].update(made | {"arguments": json.dumps({"function": "bank__pay", "arguments": right})})
+    reply["right"]["function"] = APPROVAL_FUNCTION
+    found = measured(invoice, make_trial)
+    assert found.arguments_proposed == Count(good, 4)
+    assert found.calls_proposed == Count(int(good == 4), 1)
+    assert found.unsafe_proposed == Count(0, 0), "to ask is not to write"
+
+
 def test_a_reply_that_a_fault_damaged_is_no_proposal(invoice: HandWritten, make_trial: MakeTrial) -> None:
     invoice.model_calls("invoice", tool="erp.get_order")
     invoice.events[-2] = {**invoice.events[-2], "damaged": True}
@@ -144,6 +174,50 @@ def test_a_call_that_no_step_makes_is_a_wrong_choice(invoice: HandWritten, make_
     invoice.add("world", "request", **invoice.named("unplanned"), tool="no.such", effect="unknown", arguments={})
     found = measured(invoice, make_trial)
     assert (found.selection_reached, found.calls_reached) == (Count(1, 2), Count(1, 1))
+
+
+def test_a_tool_that_is_not_due_yet_is_a_wrong_choice_unless_the_call_is_one_of_the_plan(
+    invoice: HandWritten, make_trial: MakeTrial
+) -> None:
+    invoice.does("invoice").does("note", status="held")
+    assert measured(invoice, make_trial).selection_reached == Count(1, 2)
+    invoice.does("note")
+    assert measured(invoice, make_trial).selection_reached == Count(2, 3)
+
+
+@pytest.mark.parametrize(("drift", "right"), [("corrected_amount", 1), ("", 0)])
+def test_what_only_a_drift_would_lead_to_was_once_right_without_one(
+    drift: str, right: int, invoice: HandWritten, make_trial: MakeTrial
+) -> None:
+    if drift:
+        invoice.goes_on(until="pay").moves_on(drift).does("order")
+    else:
+        invoice.goes_on(until="note")
+    before = measured(invoice, make_trial, drift=drift).calls_reached
+    after = measured(invoice.does("note", status="held"), make_trial, drift=drift).calls_reached
+    assert (after.k - before.k, after.n - before.n) == (right, 1)
+
+
+def test_what_was_not_served_stays_due(invoice: HandWritten, make_trial: MakeTrial) -> None:
+    invoice.answered(invoice.calls("invoice", invoice_id="INV-9"), 404)
+    invoice.answered(invoice.calls("invoice", invoice_id="INV-8"), 404)
+    found = measured(invoice.does("invoice").does("order", order_id="PO-9"), make_trial)
+    assert found.selection_reached == Count(4, 4)
+    assert found.arguments_reached == Count(1, 4)
+    assert found.calls_reached == Count(1, 4)
+
+
+def test_what_was_served_is_no_longer_due(invoice: HandWritten, make_trial: MakeTrial) -> None:
+    invoice.does("invoice").does("order").does("order", order_id="PO-9")
+    assert measured(invoice, make_trial).selection_reached == Count(2, 3)
+
+
+def test_each_run_has_its_own_plan_to_go_through(
+    invoice: HandWritten, write_history: WriteHistory, make_trial: MakeTrial
+) -> None:
+    write_history(INVOICE, "r1", invoice.goes_on().events).goes_on()
+    found = measured(invoice, make_trial)
+    assert found.selection_reached == found.calls_reached == Count(2 * CALLS, 2 * CALLS)
 
 
 def test_a_call_that_only_a_drift_makes_right_is_right(write_history: WriteHistory, make_trial: MakeTrial) -> None:
@@ -256,6 +330,28 @@ def test_repeats_are_what_was_delivered_beyond_a_clean_run(invoice: HandWritten,
     assert measures.repeats(invoice.goes_on().events, clean) == Repeats()
     invoice.does("order").does("order").does("note").asks_model("match")
     assert measures.repeats(invoice.events, clean) == Repeats(model_calls=1, tool_calls=3, tokens=120)
+
+
+def test_a_write_that_was_replayed_was_done_again(invoice: HandWritten, write_history: WriteHistory) -> None:
+    clean = measures.delivered(write_history(INVOICE).is_correct().events)
+    invoice.goes_on()
+    invoice.answered(invoice.calls("pay"))
+    assert measures.repeats(invoice.events, clean).tool_calls == 0, "refused, not served"
+    answer = invoice.events[-2]
+    invoice.events[-2] = {**answer, "replayed": True}
+    assert measures.repeats(invoice.events, clean) == Repeats(tool_calls=1)
+
+
+def test_a_reply_that_was_generated_and_lost_was_paid_for_and_is_generated_again(
+    invoice: HandWritten, write_history: WriteHistory
+) -> None:
+    clean = measures.delivered(write_history(INVOICE).is_correct().events)
+    tokens = {"prompt_tokens": 100, "cached_prompt_tokens": 64, "completion_tokens": 20}
+    invoice.add("gateway", "generated", **invoice.named("match"), **tokens)
+    invoice.goes_on()
+    assert measures.repeats(invoice.events, clean) == Repeats(model_calls=1, tokens=120)
+    used = measures.usage(invoice.workflow, invoice.events)
+    assert (used.prompt_tokens, used.cached_prompt_tokens, used.completion_tokens) == (200, 64, 40)
 
 
 def test_a_read_that_a_clean_run_makes_twice_is_no_repeat(invoice: HandWritten, write_history: WriteHistory) -> None:

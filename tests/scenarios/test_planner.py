@@ -194,6 +194,7 @@ def test_recovery_times_are_taken_at_the_same_exact_points_by_everyone() -> None
         assert Counter(t.workflow.split("/")[0] for t in struck) == dict.fromkeys(CLASSES, STANDARD.timing.per_class)
         assert {(t.schedule[0].point.kind, t.fault) for t in struck} == {("tool", STANDARD.timing.fault)}
         assert {t.schedule[0].point.phase for t in struck} <= {"before", "committed"}
+        assert {trial.weight for trial in timing} == {1.0}
         calm = [trial.workflow for trial in timing if not trial.schedule]
         assert calm == [
             w for name in sorted(CLASSES) for w in sorted({t.workflow for t in struck if t.workflow.startswith(name)})

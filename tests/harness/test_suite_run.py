@@ -1,0 +1,117 @@
+"""A list of trials, run into a results folder: the same seed gives the same, and what was judged stays judged."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from kintsugi.golden_workflows.spec import load_workflows
+from kintsugi.harness.adapters import POLLING
+from kintsugi.harness.history import Unwritable
+from kintsugi.harness.records import TrialResult
+from kintsugi.harness.results import Results
+from kintsugi.harness.suite_run import SuiteRun, judge_stored
+from kintsugi.scenarios.planner import plan
+from kintsugi.scenarios.suite import Suite
+from kintsugi.scenarios.trial import Trial
+
+pytestmark = pytest.mark.process
+
+WORKFLOWS = load_workflows()
+SUTS = ["minimal+optimized", "minimal+naive", "naive+naive", "naive+optimized"]
+SUITE = Suite.model_validate(
+    {
+        "name": "subset",
+        "version": 1,
+        "about": "Every SUT and chain, with no point at which a kill is a race.",
+        "suts": SUTS,
+        "workflows": ["finance/invoice_payment"],
+        "clean_seeds": 2,
+        "faults": [
+            {"fault": "worker_kill", "forms": ["at_boundary", "again_in_recovery"], "shared": 4, "model": 1},
+            {"fault": "partial_side_effect", "shared": 2},
+            {"fault": "network_failure", "forms": ["refused", "reset_before", "reset_committed"], "shared": 1},
+            {"fault": "malformed_output", "model": 1},
+            {"fault": "stale_data", "shared": 1},
+            {"fault": "node_loss", "shared": 1},
+        ],
+    }
+)
+SEED = 11
+
+
+async def run(trials: Sequence[Trial], folder: Path, jobs: int) -> dict[str, TrialResult]:
+    results = Results(folder)
+    results.begin({"seed": SEED}, resume=folder.exists())
+    try:
+        await SuiteRun(WORKFLOWS, results, jobs, 1, 60.0, 5.0, lambda _: None).run(trials)
+    finally:
+        results.end()
+    return results.trials()
+
+
+async def test_the_same_seed_gives_the_same_verdicts(tmp_path: Path) -> None:
+    """However many run at once: the load of the machine is no part of a verdict."""
+    trials = plan(SUITE, WORKFLOWS, SEED, polling=POLLING).trials
+    assert plan(SUITE, WORKFLOWS, SEED, polling=POLLING).trials == trials
+    faults = [trial for trial in trials if trial.kind == "fault"]
+    assert len(faults) >= 40
+    assert {f"{trial.sut}+{trial.chain}" for trial in faults} == set(SUTS)
+    assert not [trial for trial in faults if trial.schedule[0].point.phase == "after"]
+    many = await run(trials, tmp_path / "many", 20)
+    few = await run(trials, tmp_path / "few", 6)
+    assert set(many) == set(few) == {trial.id for trial in trials}
+    said = {name: (one.injection, one.verdict) for name, one in many.items()}
+    assert said == {name: (one.injection, one.verdict) for name, one in few.items()}
+    # Not all alike, or the same would be no wonder.
+    assert len(Counter(said.values())) >= 4
+    assert {injection for injection, _ in said.values()} == {"none", "witnessed"}
+    # What the model said is the same to the letter, and so is what it cost.
+    for name, one in many.items():
+        if one.kind in {"baseline", "clean"} and one.sut == "minimal":
+            assert (one.usage.model_calls, one.usage.prompt_tokens) == (
+                few[name].usage.model_calls,
+                few[name].usage.prompt_tokens,
+            )
+    # And what is stored says the same once more.
+    assert [old for old, new in judge_stored(WORKFLOWS, Results(tmp_path / "few"), 5.0) if old != new] == []
+
+
+def clean(*workflows: str) -> list[Trial]:
+    return [Trial("baseline", "minimal", "optimized", workflow, seed=SEED) for workflow in workflows]
+
+
+async def test_a_full_disk_ends_the_run_and_keeps_what_was_judged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials = clean("finance/invoice_payment", "finance/customer_refund", "data/dead_letter_replay")
+    room = Results.must_have_room
+
+    def full(self: Results) -> None:
+        if len(self.trials()) == 1:
+            raise Unwritable("only 3 MiB are left")
+        room(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Results, "must_have_room", full)
+        # By itself, not in a group of everything that was cancelled with it.
+        with pytest.raises(Unwritable, match="only 3 MiB"):
+            await run(trials, tmp_path / "out", 1)
+    (kept,) = Results(tmp_path / "out").trials()
+    after = await run(trials, tmp_path / "out", 3)
+    assert next(iter(after)) == kept
+    assert {one.verdict for one in after.values()} == {"correct"}
+    assert len(after) == 3
+
+
+async def test_a_trial_that_broke_the_harness_is_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trials = clean("finance/invoice_payment")
+    with monkeypatch.context() as patch:
+        patch.setattr("kintsugi.harness.trial.serve_tools", None)
+        broken = await run(trials, tmp_path / "out", 1)
+    assert [one.verdict for one in broken.values()] == ["harness_error"]
+    again = await run(trials, tmp_path / "out", 1)
+    assert [one.verdict for one in again.values()] == ["correct"]
