@@ -8,12 +8,18 @@ from pathlib import Path
 
 import click
 import pytest
+
 from kintsugi.harness.adapters import ADAPTERS
 from kintsugi.harness.cli import main
 from kintsugi.scenarios.suite import suite_names
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = [ROOT / "README.md", ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "ARCHITECTURE.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 SHOWN = [
     (path.name, command.strip())
     for path in DOCUMENTS
