@@ -38,11 +38,13 @@ WORKFLOWS_AT_ONCE = 50
 ROUNDS = 3
 """Each figure of steps is the median of so many rounds, the contenders taking turns."""
 STARTS = 7
+PLAIN_WIDTH = 150
+"""The width of the tables where there is no terminal to fit them to."""
 
 
 def bench_command(folder: Path) -> int:
     """Run every benchmark with its files below `folder`, whose disk is what is measured."""
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
     with tempfile.TemporaryDirectory(prefix="kintsugi-bench-", dir=folder) as scratch:
         console.print(_trials_table(Path(scratch)))
         console.print(_steps_table(Path(scratch)))
