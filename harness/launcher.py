@@ -43,6 +43,12 @@ def die_with_parent(parent: int) -> None:
         os._exit(1)
 
 
+def sweep(pid: int) -> None:
+    """End what an ended worker has started, while its process id still can't be anyone else's."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+
+
 def load(side: str, chains: str) -> tuple[Any, Any]:
     """The SUT's side (a module) and the chains (``module:NAME``) that its workers run."""
     module, _, name = chains.partition(":")
@@ -176,9 +182,11 @@ class Launcher:
     def reap(self) -> None:
         """Take in every child that has ended, and say how it did."""
         while self.children:
-            pid, status, usage = os.wait4(-1, os.WNOHANG)
-            if pid == 0:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if ended is None:
                 return
+            sweep(ended.si_pid)
+            pid, status, usage = os.wait4(ended.si_pid, 0)
             name = self.children.pop(pid, "")
             if not name:  # A process that the SUT's own code started here.
                 continue
@@ -197,6 +205,8 @@ class Launcher:
         for pid in list(self.children):
             os.kill(pid, signal.SIGKILL)
         for pid in list(self.children):
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+            sweep(pid)
             os.waitpid(pid, 0)
 
 

@@ -1,7 +1,7 @@
 """A point is written and read back the same, and what is no point is refused."""
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kintsugi.faults.points import KINDS, PHASES, Point
@@ -16,6 +16,11 @@ points = st.builds(
 )
 
 
+# The first text of a fresh machine takes its time: its table of characters has to be made.
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@patient
 @given(point=points)
 def test_a_point_is_read_back_as_it_was_written(point: Point) -> None:
     assert Point.parse(str(point)) == point
@@ -27,6 +32,7 @@ def test_its_written_form() -> None:
     assert Point.parse("model:step_2[13]#4@during") == Point("model", "step_2", 13, 4, "during")
 
 
+@patient
 @given(text=st.text() | st.from_regex(r"[a-z]+:[a-z_]+\[\d+\]#\d+@[a-z]+"))
 def test_any_text_is_a_point_in_its_one_written_form_or_none(text: str) -> None:
     said = f"{text!r} is no point; its form is kind:step[item]#occurrence@phase"

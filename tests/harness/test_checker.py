@@ -458,6 +458,19 @@ def test_a_drift_makes_what_was_right_before_missing(write_history: WriteHistory
     assert "missing effect of mail.send" in judged(drifting(make_trial), run.closed()).reason
 
 
+def test_a_comment_in_words_from_before_the_change_is_stale(write_history: WriteHistory, make_trial: MakeTrial) -> None:
+    run = write_history(REFUND).starts().goes_on(until="refund")
+    old = run.visit("comment").call.arguments["text"]
+    question = run.halts("approval", "refund")
+    run.struck().moves_on("partly_refunded").decides(question, "approve").does("order").goes_on(
+        "judge", until="comment"
+    )
+    run.does("comment", text=old).goes_on("close").ends()
+    found = judged(drifting(make_trial), run.closed())
+    assert (found.injection, found.verdict) == ("witnessed", "corrupted")
+    assert found.reason.startswith("stale effect of tickets.comment at step comment")
+
+
 def test_a_record_that_changed_before_it_was_read(write_history: WriteHistory, make_trial: MakeTrial) -> None:
     run = write_history(REFUND).starts().struck().moves_on("partly_refunded").goes_on().ends()
     found = judged(drifting(make_trial), run.closed())

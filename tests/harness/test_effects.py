@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from kintsugi.golden_workflows.spec import load_workflow, load_workflows
 from kintsugi.harness.checker import check
-from kintsugi.harness.effects import Wrong, expected_effects, missing_effects, prose_of, said_anew, wrong_effects
+from kintsugi.harness.effects import Anew, Wrong, expected_effects, missing_effects, prose_of, said_anew, wrong_effects
 from kintsugi.harness.history import of
 
 if TYPE_CHECKING:
@@ -354,6 +354,15 @@ def test_words_that_were_used_before_the_change_are_not_either(write_history: Wr
 def test_words_that_no_one_ever_said_are_made_up_rather_than_stale(write_history: WriteHistory) -> None:
     run = after_the_drift(write_history).asks_model("match").does("note", text="It is held.")
     assert found_after(run) == [("wrong arguments", "note")]
+
+
+@pytest.mark.parametrize(("steps", "stale"), [({"match"}, ["stale", "stale"]), ({"other"}, []), (set(), [])])
+def test_words_of_other_questions_stay_good(steps: set[str], stale: list[str], write_history: WriteHistory) -> None:
+    run = write_history(INVOICE.name).is_correct()
+    anew = Anew(0.0, frozenset(steps), [])
+    actual = of(run.events, "world", "effect")
+    found = wrong_effects(INVOICE, "corrected_amount", INVOICE.truth.effects, actual, prose_of(run.events), anew)
+    assert [wrong.what for wrong in found] == stale
 
 
 def test_only_the_questions_that_rest_on_the_record_are_to_be_asked_again(write_history: WriteHistory) -> None:

@@ -26,6 +26,7 @@ import importlib
 import json
 import os
 import socket
+import subprocess
 import sys
 import time
 
@@ -33,10 +34,10 @@ CHAINS = {}
 print("a SUT may print when it is loaded")
 
 
-def told(**data):
+def told(where="", **data):
     line = socket.socket(socket.AF_UNIX)
-    line.connect(os.environ["PROBE_SOCKET"])
-    line.sendall(json.dumps({"id": os.environ["PROBE_ID"], "pid": os.getpid(), **data}).encode() + b"\\n")
+    line.connect(where or os.environ["PROBE_SOCKET"])
+    line.sendall(json.dumps({"id": os.environ.get("PROBE_ID"), "pid": os.getpid(), **data}).encode() + b"\\n")
     return line
 
 
@@ -53,6 +54,11 @@ async def work(environment, chains):
         while time.process_time() < until:
             pass
         return
+    if what == "have":
+        # A child that neither its parent's end nor a closed terminal would end.
+        child = subprocess.Popen(["sleep", "60"])
+        told(child=child.pid)
+        what = number
     if what == "wait":
         line.recv(1)
 
@@ -69,7 +75,8 @@ def nonsense():
     return object()
 
 
-def block():
+def block(where=""):
+    line = told(where) if where else None
     time.sleep(60)
 
 
@@ -95,6 +102,9 @@ async def main():
     for cold in (False, True):
         launcher.go(await launcher.spawn(environment, folder, folder / "log", cold=cold))
     await launcher.spawn(environment, folder, folder / "log", cold=False)
+    stuck = Launcher("probe_side", "probe_side:CHAINS")
+    await stuck.start()
+    blocked = asyncio.ensure_future(stuck.call("block", environment["PROBE_SOCKET"]))
     print(launcher._process.pid, flush=True)
     await asyncio.Event().wait()
 
@@ -109,6 +119,7 @@ class Heard:
         self.path = path
         self.told: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._connections: dict[int, asyncio.StreamReader] = {}
+        self._writers: list[asyncio.StreamWriter] = []
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_unix_server(self._listen, self.path, limit=2**20)
@@ -116,12 +127,14 @@ class Heard:
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
+        for writer in self._writers:
+            writer.close()
 
     async def _listen(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         told = json.loads(await reader.readline())
         # The writer is kept, or the connection would be closed from this end.
         self._connections[told["pid"]] = reader
-        told["writer"] = writer
+        self._writers.append(writer)
         self.told.put_nowait(told)
 
     async def next(self) -> dict[str, Any]:
@@ -368,6 +381,21 @@ async def test_a_worker_dies_with_its_launcher(heard: Heard, launcher: Launcher,
         await launcher.kill(process)
 
 
+@pytest.mark.parametrize("how", ["wait", "return", "close"])
+async def test_what_a_worker_has_started_ends_with_it(heard: Heard, launcher: Launcher, start: Start, how: str) -> None:
+    """A wrapper's real program would otherwise go on acting after the kill of its worker had been witnessed."""
+    process = await start(f"have {how if how == 'return' else 'wait'}")
+    told = [await heard.next(), await heard.next()]
+    (child,) = [one["child"] for one in told if "child" in one]
+    if how == "wait":
+        await launcher.kill(process)
+    elif how == "close":
+        await launcher.close()
+    else:
+        assert (await process.ended).code == 0
+    await gone(child)
+
+
 async def test_closing_ends_every_worker(heard: Heard, launcher: Launcher, start: Start) -> None:
     workers = [await start("wait", str(number)) for number in range(3)]
     waiting = await start("wait", "before its go", go=False)
@@ -386,13 +414,15 @@ async def test_nothing_outlives_a_harness_that_is_killed(side: Path, heard: Hear
     )
     assert harness.stdout is not None
     pid = int(await asyncio.wait_for(harness.stdout.readline(), 30))
-    workers = [(await heard.next())["pid"] for _ in range(2)]
-    everyone = children(pid)
-    assert len(everyone) == 3
-    assert set(workers) < set(everyone)
+    # Two workers, and a launcher that is busy and hears nothing.
+    told = {(await heard.next())["pid"] for _ in range(3)}
+    (stuck,) = told - set(children(pid))
+    everyone = [pid, stuck, *children(pid)]
+    assert len(everyone) == 5
+    assert set(children(harness.pid)) == {pid, stuck}
     harness.kill()
     await harness.wait()
-    for process in [pid, *everyone]:
+    for process in everyone:
         await gone(process)
 
 

@@ -350,6 +350,39 @@ def test_slips(value: object, schema: dict[str, object], slips: list[object]) ->
     assert _slips(value, schema) == slips
 
 
+def test_what_else_a_value_might_have_been_is_said_by_the_schema_of_what_is_asked_for() -> None:
+    state = {"properties": {"state": {"enum": ["open", "done"]}}}
+    functions = [("other", {}), ("f", state), ("more", {})]
+    tools = [{"type": "function", "function": {"name": name, "parameters": schema}} for name, schema in functions]
+    call = Wanted("call", "s", 0, {"state": "open"}, "f")
+    approval = Wanted("call", "s", 0, {"function": "f", "arguments": {"state": "open"}}, APPROVAL_FUNCTION)
+    answer = Wanted("answer", "s", 0, {})
+    form = {"response_format": {"json_schema": {"name": "s", "schema": state}}}
+    for wanted, request, reply in (
+        (call, {"tools": tools}, call_reply("f", {"state": "open"}, "x")),
+        (approval, {"tools": tools}, call_reply(APPROVAL_FUNCTION, dict(approval.values), "x")),
+        (answer, form, Reply({"role": "assistant", "content": '{"state": "open"}'}, "stop")),
+    ):
+        erred = vary(certain(wrong_argument=1.0), wanted, reply, request, "x")
+        right, wrong = json.loads(text_of(reply)), json.loads(text_of(erred))
+        assert (right.get("arguments", right), wrong.get("arguments", wrong)) == ({"state": "open"}, {"state": "done"})
+        assert vary(certain(wrong_argument=1.0), wanted, reply, {}, "x") == reply, "nothing is known of the value"
+
+
+@pytest.mark.parametrize(
+    ("values", "mistyped"),
+    [
+        ({"a": True, "b": 3}, {"a": True, "b": "3"}),
+        ({"b": "x", "a": True}, {"b": "x", "a": [True]}),
+        ({"a": 1.5}, {"a": "1.5"}),
+        ({}, {}),
+    ],
+)
+def test_wrong_types(values: dict[str, Any], mistyped: dict[str, Any]) -> None:
+    damaged = damage("wrong_types", call_reply("f", values, "x"), [], SOURCE)
+    assert json.loads(text_of(damaged)) == mistyped
+
+
 def test_every_judgement_of_every_workflow_can_go_wrong() -> None:
     for workflow in WORKFLOWS.values():
         for visit in walk(workflow):

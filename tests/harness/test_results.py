@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from kintsugi.harness.history import Unwritable
-from kintsugi.harness.results import FolderProblem, Results, write_atomically
+from kintsugi.harness.results import ROOM_BYTES_MIN, FolderProblem, Results, write_atomically
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,6 +63,12 @@ def test_a_run_that_has_not_come_to_its_end_has_no_summary(begun: Results, folde
 def test_a_file_that_is_no_json_is_named(text: str, begun: Results, folder: Path) -> None:
     (folder / "run.json").write_bytes(text.encode("latin-1"))
     with pytest.raises(FolderProblem, match=r"run.json: can't be read: "):
+        begun.run()
+
+
+def test_a_file_that_holds_no_object_is_named(begun: Results, folder: Path) -> None:
+    (folder / "run.json").write_text("[]")
+    with pytest.raises(FolderProblem, match=r"run.json: is no JSON object"):
         begun.run()
 
 
@@ -219,6 +226,27 @@ def test_a_folder_where_nothing_can_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(FolderProblem, match="can't be written: Not a directory; choose another with --out"):
         Results(tmp_path / "file" / "run").begin(ASKED, resume=False)
+
+
+def test_what_gets_in_the_way_half_way_is_told_and_the_folder_is_free_again(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    (folder / "histories").write_text("in the way")
+    with pytest.raises(FolderProblem, match="can't be written: File exists"):
+        Results(folder).begin(ASKED, resume=False)
+    (folder / "histories").unlink()
+    Results(folder).begin(ASKED, resume=True)
+
+
+@pytest.mark.parametrize(("free", "enough"), [(ROOM_BYTES_MIN, True), (ROOM_BYTES_MIN - 1, False)])
+def test_a_disk_that_is_all_but_full_is_no_place_to_run(
+    free: int, enough: bool, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free))
+    if enough:
+        Results(folder).begin(ASKED, resume=False)
+        return
+    with pytest.raises(Unwritable, match="MiB are left on its disk; make room and go on with --resume"):
+        Results(folder).begin(ASKED, resume=False)
 
 
 # --- one run at a time --------------------------------------------------------------------------------------

@@ -188,6 +188,14 @@ def test_call_ids_and_prose_of_calls_differ_at_each_ask() -> None:
     assert arguments == [{"invoice_id": "INV-1041", "status": "paid"}] * 8
 
 
+def test_prose_that_is_to_be_approved_differs_at_each_ask_too() -> None:
+    talk = Talk(CAMPAIGN).goes_on("create")
+    asked = [called(talk.reply(n=n)) for n in range(1, 9)]
+    assert {function for function, _ in asked} == {APPROVAL_FUNCTION}
+    assert len({arguments["arguments"].pop("headline") for _, arguments in asked}) == 8
+    assert all(arguments == asked[0][1] for _, arguments in asked)
+
+
 def test_wording_and_ids_differ_between_seeds() -> None:
     talk = Talk(INVOICE).goes_on("note")
     replies = [talk.reply(seed=seed, n=1) for seed in range(40)]
@@ -560,7 +568,7 @@ def test_no_transcript_is_beyond_it(name: str, data: st.DataObject) -> None:
         elif mangled == 2:
             told = {"result": data.draw(JSON)}
         elif mangled == 3:
-            told = data.draw(JSON | st.text(max_size=5))
+            told = data.draw(JSON | st.text("a{}[]", max_size=5))
         talk.hears(function, arguments, told)
     wanted = talk.wants()
     assert wanted.kind in {"call", "close"}

@@ -53,6 +53,7 @@ def test_it_tells_who_did_what_and_when(write_history: WriteHistory, make_trial:
         ("human", "worker 2 reports the end: completed (all steps done)"),
     ):
         assert expected in said, expected
+    assert " 10.0 ms  runner   worker 1 started" in "\n".join(lines)
     moments = [float(line.split(" ms")[0]) for line in lines if " ms  " in line]
     assert moments == sorted(moments)
 
@@ -98,9 +99,11 @@ def test_what_it_does_not_know_is_passed_over(write_history: WriteHistory, make_
     run.add("someone", "does something", new=1)
     run.add("human", "not_acknowledged", run="r0", question="q", error="x")
     run.add("doors", "turned_away", path="/", status=401)
-    run.add("world", "look_up", run="r0", generation=1, tool="erp.post_note", reference="k", found=True)
+    for found in (False, True):
+        run.add("world", "look_up", run="r0", generation=1, tool="erp.post_note", reference="k", found=found)
     run.add("nemesis", "missed", strike=0, why="the worker had ended by itself with 0")
     lines = [line for line in story(run, make_trial) if " ms  " in line]
-    assert len(lines) == before - 1 + 2
+    assert len(lines) == before - 1 + 3
+    assert lines[-3].endswith("worker 1 looks for its effect of erp.post_note: not found")
     assert lines[-2].endswith("worker 1 looks for its effect of erp.post_note: found")
     assert lines[-1].endswith("MISSED the worker had ended by itself with 0")

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kintsugi.golden_workflows.spec import load_workflows
@@ -69,6 +69,7 @@ def test_a_stream_holds_the_whole_reply(how: str, reply: Reply) -> None:
     assert same(put_together(_streamed(HEAD, reply, USAGE)), reply)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(text=st.text(), arguments=st.dictionaries(st.text(max_size=5), st.text() | st.integers(), max_size=4))
 def test_whatever_the_reply_holds(text: str, arguments: dict[str, Any]) -> None:
     for reply in (Reply({"role": "assistant", "content": text}, "stop"), call_reply("f", arguments, text)):

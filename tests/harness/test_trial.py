@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -48,6 +48,7 @@ class Stage:
         self.crew, self.folder, self.monkeypatch = crew, folder, monkeypatch
         self.ports: list[int] = []
         self.before = asyncio.all_tasks()
+        self.sockets = sockets()
         bound = crossing._bound
 
         def noted(port: int) -> Any:
@@ -78,18 +79,16 @@ class Stage:
             if process is not None and process.returncode is None:
                 workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
                 tasks += [f"process {pid}" for pid in workers]
-        return tasks + folders + [f"port {port}" for port in set(self.ports) if self.listening(port)]
+        return [*tasks, *folders, *(sockets() - self.sockets)]
 
-    @staticmethod
-    def listening(port: int) -> bool:
-        """Whether any socket has the port, listening or only bound: another could not bind it then."""
-        lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
-        listens = any(line.split()[1] == f"0100007F:{port:04X}" and line.split()[3] == "0A" for line in lines)
-        try:
-            socket.create_server(("127.0.0.1", port)).close()
-        except OSError:
-            return True
-        return listens
+
+def sockets() -> set[str]:
+    """The sockets that this process holds, those included that are bound and do not listen."""
+    held = set()
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            held.add(os.readlink(descriptor))
+    return {target for target in held if target.startswith("socket:")}
 
 
 @pytest.fixture

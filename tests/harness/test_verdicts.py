@@ -61,6 +61,13 @@ def test_a_result_says_what_was_tried_and_what_came_of_it(
     assert found.storm is None
 
 
+def test_what_was_done_again_is_counted_against_the_baseline(
+    killed: HandWritten, clean: Delivered, make_trial: MakeTrial
+) -> None:
+    found = result_of(make_trial(INVOICE.name, KILL), killed.does("order").closed(), clean)
+    assert (found.repeats, found.resumed_exactly) == (Repeats(tool_calls=1), False)
+
+
 def test_a_clean_trial_has_no_fault(write_history: WriteHistory, clean: Delivered, make_trial: MakeTrial) -> None:
     found = result_of(make_trial(INVOICE.name), write_history(INVOICE.name).is_correct().closed(), clean)
     assert (found.fault, found.form, found.points, found.phase, found.layer) == ("", "", (), "", "")

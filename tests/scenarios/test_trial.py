@@ -52,6 +52,20 @@ def test_what_a_later_version_adds_is_passed_over() -> None:
     assert Trial.from_json({**TRIAL.to_json(), "new": 1}) == TRIAL
 
 
+def test_what_an_earlier_version_did_not_have_has_its_default() -> None:
+    few = {"kind": "clean", "sut": "minimal", "chain": "naive", "workflow": "a/b", "schedule": []}
+    trial = Trial.from_json(few)
+    assert trial == Trial("clean", "minimal", "naive", "a/b")
+    assert (trial.seed, trial.variance, trial.copies, trial.nodes, trial.weight, trial.repeat) == (
+        0,
+        "none",
+        1,
+        1,
+        1,
+        0,
+    )
+
+
 @pytest.mark.parametrize("data", [{}, {"schedule": []}, {"schedule": [{"fault": "x"}]}, [], None, {"schedule": 3}])
 def test_what_is_no_trial(data: object) -> None:
     with pytest.raises((KeyError, TypeError, ValueError)):
