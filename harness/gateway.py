@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -81,11 +80,17 @@ def _cached(prompts: list[str], request: Mapping[str, Any]) -> int:
     prompt caching has it; tools come before messages. Remembers the prompt.
     """
     prompt = json.dumps([request.get("tools") or request.get("response_format"), request["messages"]])
-    # Character by character is what is wanted here; the function is not only for paths.
-    longest = max((len(os.path.commonprefix([prompt, earlier])) for earlier in prompts), default=0)  # noqa: RUF071
+    tokens = max((_steps_in_common(prompt, earlier) for earlier in prompts), default=0) * CACHE_STEP_TOKENS
     prompts.append(prompt)
-    tokens = longest // CHARACTERS_PER_TOKEN // CACHE_STEP_TOKENS * CACHE_STEP_TOKENS
     return tokens if tokens >= CACHE_FROM_TOKENS else 0
+
+
+def _steps_in_common(one: str, other: str) -> int:
+    """How many whole steps two prompts begin with in common; compared step by step, which costs next to nothing."""
+    size = CHARACTERS_PER_TOKEN * CACHE_STEP_TOKENS
+    most = min(len(one), len(other)) // size
+    starts = range(0, most * size, size)
+    return next((n for n, at in enumerate(starts) if one[at : at + size] != other[at : at + size]), most)
 
 
 def _is_chat(request: Any) -> bool:
