@@ -50,9 +50,14 @@ def sweep(pid: int) -> None:
 
 
 def load(side: str, chains: str) -> tuple[Any, Any]:
-    """The SUT's side (a module) and the chains (``module:NAME``) that its workers run."""
-    module, _, name = chains.partition(":")
-    return importlib.import_module(side), getattr(importlib.import_module(module), name)
+    """The SUT's side (a module, or ``module:NAME``) and the chains (``module:NAME``) that its workers run."""
+    return _named(side), _named(chains)
+
+
+def _named(where: str) -> Any:
+    module, _, name = where.partition(":")
+    found = importlib.import_module(module)
+    return getattr(found, name) if name else found
 
 
 def run_worker(side: str, chains: str) -> None:

@@ -54,8 +54,9 @@ class Process:
 class Launcher:
     """A launcher process for one SUT; use `start`, then `close`."""
 
-    def __init__(self, side: str, chains: str) -> None:
+    def __init__(self, side: str, chains: str, environment: Mapping[str, str] | None = None) -> None:
         self._side, self._chains = side, chains
+        self._environment = environment if environment is not None else {}
         self._ids = itertools.count(1)
         self._answers: dict[str, asyncio.Future[Any]] = {}
         self._processes: dict[str, Process] = {}
@@ -74,6 +75,7 @@ class Launcher:
             self._chains,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
+            env={**os.environ, **self._environment},
             start_new_session=True,
             limit=2**24,
         )

@@ -109,7 +109,10 @@ class Session:
         clients: Launcher,
         history: History,
         folder: Path,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
+        self.environment = environment or {}
+        """What every worker is given beyond its addresses."""
         self.trial, self.workflow, self.adapter = trial, workflow, adapter
         self.workers, self.clients = workers, clients
         self.history, self.folder = history, folder

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from kintsugi.faults import FAULTS
 from kintsugi.golden_workflows.spec import Workflow
-from kintsugi.harness.adapters import ADAPTERS
+from kintsugi.harness.adapters import ADAPTERS, Adapter, Unavailable
 from kintsugi.harness.history import Unwritable
 from kintsugi.harness.measures import Delivered, delivered
 from kintsugi.harness.processes import LauncherGone
@@ -36,6 +36,11 @@ class SuiteRun:
     deadline_seconds: float
     storm_calls_max: float
     said: Callable[[TrialResult], None]
+    adapters: Mapping[str, Adapter] = field(default_factory=lambda: ADAPTERS)
+    gaps: dict[str, str] = field(default_factory=dict)
+    """The SUTs that can't be run here, and why; their trials have no result."""
+    servers: dict[str, dict[str, float]] = field(default_factory=dict)
+    """For each SUT with a server that its trials shared: ``cpu_seconds``, and ``trials`` served."""
     _crews: dict[str, Crew] = field(default_factory=dict)
     _clean: dict[tuple[str, str, str], Delivered | None] = field(default_factory=dict)
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
@@ -51,16 +56,26 @@ class SuiteRun:
                 self._note_baseline(trial, done[trial.id])
         left = [trial for trial in trials if trial.id not in done]
         try:
-            for name in sorted({trial.sut for trial in left}):
-                self._crews[name] = Crew(ADAPTERS[name])
-            await asyncio.gather(*(crew.start() for crew in self._crews.values()))
+            await asyncio.gather(*(self._start(name) for name in sorted({trial.sut for trial in left})))
+            left = [trial for trial in left if trial.sut not in self.gaps]
             await self._all((t for t in left if t.kind == "baseline"), self.jobs)
             rest = [t for t in left if t.kind in {"clean", "fault"}]
             await self._all(sorted((t for t in rest if t.copies == 1), key=_longest_first), self.jobs)
             await self._all((t for t in rest if t.copies > 1), STORM_JOBS)
             await self._all((t for t in left if t.kind == "timing"), self.timing_jobs)
         finally:
+            for name, crew in self._crews.items():
+                if crew.adapter.server is not None and crew.trials:
+                    self.servers[name] = {"cpu_seconds": crew.server_cpu_seconds(), "trials": crew.trials}
             await asyncio.gather(*(crew.close() for crew in self._crews.values()), return_exceptions=True)
+
+    async def _start(self, name: str) -> None:
+        """Bring up what a SUT's trials share; one that can't be run here is a gap, and the others go on."""
+        crew = self._crews[name] = Crew(self.adapters[name], self.results.state_folder / "servers" / name)
+        try:
+            await crew.start()
+        except Unavailable as problem:
+            self.gaps[name] = str(problem)
 
     async def _all(self, trials: Iterable[Trial], jobs: int) -> None:
         """Run trials, `jobs` at a time; the first error ends all of them, and is raised by itself where it is known."""

@@ -39,20 +39,37 @@ RESTARTED_SECONDS = 2.0
 
 
 class Crew:
-    """The launchers of one SUT: one that forks its workers, one that calls its clients. Shared by its trials."""
+    """What the trials of one SUT share: its server, if it has one, and two launchers.
 
-    def __init__(self, adapter: Adapter) -> None:
+    One launcher forks its workers, the other calls its clients. `environment` is what all of them are given.
+    """
+
+    def __init__(self, adapter: Adapter, folder: Path) -> None:
         self.adapter = adapter
-        self.workers = Launcher(adapter.side, adapter.chains)
-        self.clients = Launcher(adapter.side, adapter.chains)
+        self.environment: dict[str, str] = dict(adapter.environment)
+        self.trials = 0
+        """How many trials it has served."""
+        self._folder = folder
+        self._server = adapter.server() if adapter.server is not None else None
+        self.workers = Launcher(adapter.side, adapter.chains, self.environment)
+        self.clients = Launcher(adapter.side, adapter.chains, self.environment)
 
     async def start(self) -> None:
-        """Start both. Raises LauncherGone."""
+        """Start everything. Raises Unavailable where this SUT can't be run here, LauncherGone."""
+        self.adapter.must_be_there()
+        if self._server is not None:
+            self.environment.update(await self._server.start(self._folder))
         await asyncio.gather(self.workers.start(), self.clients.start())
 
+    def server_cpu_seconds(self) -> float:
+        """The CPU time that the shared server has used so far."""
+        return self._server.cpu_seconds() if self._server is not None else 0.0
+
     async def close(self) -> None:
-        """End both, and every worker with them."""
-        await asyncio.gather(self.workers.close(), self.clients.close())
+        """End the launchers, every worker with them, and then the server."""
+        await asyncio.gather(self.workers.close(), self.clients.close(), return_exceptions=True)
+        if self._server is not None:
+            await self._server.close()
 
 
 async def run_trial(
@@ -60,7 +77,8 @@ async def run_trial(
 ) -> Sequence[Event]:
     """The history of a trial that was run to its end or its deadline. Its folder is gone afterwards."""
     history = History(history_path)
-    session = Session(trial, workflow, crew.adapter, crew.workers, crew.clients, history, folder)
+    session = Session(trial, workflow, crew.adapter, crew.workers, crew.clients, history, folder, crew.environment)
+    crew.trials += 1
     try:
         await _Stage(session).play(deadline_seconds)
     except (Unwritable, LauncherGone):
@@ -153,6 +171,7 @@ class _Stage:
     def _environment(self, generation: Generation) -> dict[str, str]:
         session = self.session
         return {
+            **session.environment,
             "KINTSUGI_TOOLS_URL": session.urls["tools"],
             "KINTSUGI_MODEL_URL": session.urls["model"],
             "KINTSUGI_HUMAN_URL": session.urls["human"],
@@ -245,6 +264,7 @@ class _Stage:
             alive = [g.process for g in session.generations.values() if g.process is not None and g.process.alive]
             await asyncio.gather(*(session.workers.kill(process) for process in alive), return_exceptions=True)
             await asyncio.sleep(0)
+            await self._retire()
         self.doors.nemesis.close()
         for generation in session.generations.values():
             process = generation.process
@@ -253,6 +273,16 @@ class _Stage:
                     "runner", "used", generation=generation.number, cpu_seconds=process.ended.result().cpu_seconds
                 )
         session.history.add("runner", "closed")
+
+    async def _retire(self) -> None:
+        """Remove the trial's traces from a shared server; what stays there disturbs no one, so a failure is noted."""
+        session = self.session
+        if not session.adapter.retires:
+            return
+        try:
+            await session.clients.call("retire", str(session.state_folder))
+        except RuntimeError as error:
+            session.history.add("runner", "not_retired", error=str(error))
 
 
 def _tail(log: Path) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kintsugi.harness.adapters import minimal, naive
-from kintsugi.harness.adapters.adapter import Adapter
+from kintsugi.harness.adapters.adapter import Adapter, Unavailable
 
-__all__ = ["ADAPTERS", "POLLING", "Adapter"]
+__all__ = ["ADAPTERS", "POLLING", "Adapter", "Unavailable"]
 
 ADAPTERS: Mapping[str, Adapter] = {module.ADAPTER.name: module.ADAPTER for module in (minimal, naive)}
 """Every SUT by its name."""

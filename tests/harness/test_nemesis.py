@@ -152,7 +152,7 @@ def refuses(port: int) -> bool:
 
 
 async def run_all(everything: Sequence[Ran], folder: Path) -> None:
-    crews = {name: Crew(ADAPTERS[name]) for name in ("minimal", "naive")}
+    crews = {name: Crew(ADAPTERS[name], folder) for name in ("minimal", "naive")}
     at_once = asyncio.Semaphore(AT_ONCE)
 
     async def run(ran: Ran, path: Path) -> None:

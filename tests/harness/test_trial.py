@@ -93,7 +93,7 @@ def sockets() -> set[str]:
 
 @pytest.fixture
 async def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
-    crew = Crew(ADAPTERS["minimal"])
+    crew = Crew(ADAPTERS["minimal"], tmp_path)
     await crew.start()
     yield Stage(crew, tmp_path, monkeypatch)
     await crew.close()
@@ -243,7 +243,7 @@ async def test_a_trial_is_not_over_before_a_killed_worker_had_its_chance_to_act_
 ) -> None:
     """However slowly it is started again: the verdict must not depend on the load of the machine."""
     monkeypatch.setattr(trial, "SUPERVISOR_SECONDS", 3 * trial.QUIET_SECONDS)
-    crew = Crew(ADAPTERS["naive"])
+    crew = Crew(ADAPTERS["naive"], tmp_path)
     await crew.start()
     what = make_trial(WORKFLOW.name, f"worker_kill.at_boundary@end:end[0]#1@{phase}")
     events = await run_trial(what, WORKFLOW, crew, tmp_path / "t", tmp_path / "h", DEADLINE_SECONDS)
@@ -278,7 +278,7 @@ async def bad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[
     side.mkdir()
     (side / "bad_side.py").write_text(BAD_SIDE)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(side), *sys.path[1:]]))
-    crew = Crew(Adapter("bad", "", "bad_side", "push", fails_over=False, chains="bad_side:CHAINS"))
+    crew = Crew(Adapter("bad", "", "bad_side", "push", fails_over=False, chains="bad_side:CHAINS"), tmp_path)
     await crew.start()
     yield Stage(crew, tmp_path, monkeypatch)
     await crew.close()

@@ -1,0 +1,174 @@
+"""Server processes that trials share: started on loopback, watched until they answer, stopped by pid."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+
+from kintsugi.harness.adapters.adapter import Unavailable
+
+__all__ = ["ServerProcess", "accepts", "answers", "free_ports"]
+
+START_SECONDS = 30.0
+STOP_SECONDS = 5.0
+POLL_SECONDS = 0.05
+PR_SET_PDEATHSIG = 1
+TAIL_CHARACTERS = 300
+
+
+def free_ports(count: int) -> list[int]:
+    """Loopback ports that nobody listens on at this moment, all different."""
+    with contextlib.ExitStack() as held:
+        found = []
+        for _ in range(count):
+            probe = held.enter_context(socket.socket())
+            probe.bind(("127.0.0.1", 0))
+            found.append(probe.getsockname()[1])
+        return found
+
+
+async def accepts(port: int) -> bool:
+    """Whether something accepts connections on a loopback port."""
+    try:
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+    except OSError:
+        return False
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
+    return True
+
+
+async def answers(url: str) -> bool:
+    """Whether a GET of `url` is answered with 200."""
+    import aiohttp
+
+    try:
+        async with aiohttp.ClientSession() as session, session.get(url, timeout=aiohttp.ClientTimeout(1)) as response:
+            return response.status == 200
+    except (aiohttp.ClientError, TimeoutError, OSError):
+        return False
+
+
+class ServerProcess:
+    """One server process, which dies with the harness. Its output goes to a log in its folder."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._process: asyncio.subprocess.Process | None = None
+        self._log: Path | None = None
+        self._used = 0.0
+
+    async def start(
+        self,
+        argv: Sequence[str],
+        folder: Path,
+        ready: Callable[[], Awaitable[bool]],
+        *,
+        environment: Mapping[str, str] | None = None,
+        user: int | None = None,
+    ) -> None:
+        """Start `argv` in `folder` and wait until `ready` says so.
+
+        Raises Unavailable, with nothing left running, where it does not come up; its last words are in the message.
+        """
+        self._prepare(folder)
+        assert self._log is not None
+        parent = os.getpid()
+        try:
+            with self._log.open("ab") as log:
+                self._process = await asyncio.create_subprocess_exec(
+                    *argv,
+                    cwd=folder,
+                    env={**os.environ, **(environment or {})},
+                    stdin=asyncio.subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    start_new_session=True,
+                    user=user,
+                    preexec_fn=lambda: _die_with(parent),
+                )
+        except OSError as error:
+            raise Unavailable(f"{self.name}: {argv[0]} can't be started: {error.strerror}") from error
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                while not await self._up(ready):  # noqa: ASYNC110 - a server tells nobody that it is up
+                    await asyncio.sleep(POLL_SECONDS)
+        except TimeoutError:
+            words = self._last_words()
+            await self.close()
+            raise Unavailable(f"{self.name}: the server did not come up in {START_SECONDS:g} s: {words}") from None
+        except BaseException:
+            await self.close()
+            raise
+
+    def _prepare(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._log = folder / f"{self.name}.log"
+
+    async def _up(self, ready: Callable[[], Awaitable[bool]]) -> bool:
+        """Whether it is ready. Raises Unavailable where it has ended."""
+        assert self._process is not None
+        if self._process.returncode is not None:
+            code = self._process.returncode
+            raise Unavailable(f"{self.name}: the server ended with {code}: {self._last_words()}")
+        return await ready()
+
+    def _last_words(self) -> str:
+        assert self._log is not None
+        text = self._log.read_text(errors="replace") if self._log.is_file() else ""
+        return " ".join(text.split())[-TAIL_CHARACTERS:] or "it said nothing"
+
+    @property
+    def pid(self) -> int:
+        """Its process id. Only after `start`."""
+        assert self._process is not None
+        return self._process.pid
+
+    def cpu_seconds(self) -> float:
+        """The CPU time of its session's processes that live, with that of the children they have reaped."""
+        if self._process is not None and self._process.returncode is None:
+            self._used = max(self._used, _session_cpu_seconds(self._process.pid))
+        return self._used
+
+    async def close(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Ask it to stop, kill what is left of its process group after a while, and wait for it."""
+        process = self._process
+        if process is None:
+            return
+        self.cpu_seconds()
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(number)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), STOP_SECONDS)
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+        self._process = None
+
+
+def _die_with(parent: int) -> None:
+    """In the child: have the kernel kill it when the harness ends."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def _session_cpu_seconds(session: int) -> float:
+    """User and system time of every process of a session, read off /proc."""
+    ticks = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(fields[3]) == session:
+            ticks += sum(map(int, fields[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
