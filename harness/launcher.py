@@ -5,12 +5,14 @@ must not carry any of the harness. It speaks JSON lines. On standard input:
 
     {"do": "start", "id", "environment", "folder", "log", "cold"}    fork a worker that waits for its go
     {"do": "go", "id"}                                                let it run
-    {"do": "signal", "id", "signal"}                                  send it a signal, if it has not been reaped
+    {"do": "signal", "id", "signal"}                                  send it a signal, if it has not been reaped,
+                                                                      and to all it has started
     {"do": "call", "id", "verb", "arguments"}                         call a client verb of the SUT, in this process
 
 and on standard output, in answer or when it happens:
 
     {"id", "pid"}    {"id", "exited": status, "signal": number or 0, "cpu_seconds"}    {"id", "result" or "error"}
+    {"id", "running": whether it goes on again or has stopped}
 
 A launcher either starts workers or calls verbs, never both, so that no client's connection is forked into a worker.
 Every worker dies with it, and it dies with the harness. What the SUT's own code prints there goes to standard error.
@@ -47,6 +49,14 @@ def sweep(pid: int) -> None:
     """End what an ended worker has started, while its process id still can't be anyone else's."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
+
+
+def send(pid: int, number: int) -> None:
+    """Signal a worker and what it has started; one that was only just forked has no group of its own yet."""
+    try:
+        os.killpg(pid, number)
+    except ProcessLookupError:
+        os.kill(pid, number)
 
 
 def load(side: str, chains: str) -> tuple[Any, Any]:
@@ -112,6 +122,7 @@ class Launcher:
                 for line in lines:
                     self.obey(json.loads(line))
             self.reap()
+            self.notice()
 
     def obey(self, command: dict[str, Any]) -> None:
         """Carry out one command."""
@@ -126,7 +137,7 @@ class Launcher:
                 os.close(self.gates.pop(name))
         elif what == "signal":
             if name in self.pids:
-                os.kill(self.pids[name], command["signal"])
+                send(self.pids[name], command["signal"])
         elif what == "call":
             try:
                 self.say(id=name, result=getattr(self.module, command["verb"])(*command["arguments"]))
@@ -204,6 +215,14 @@ class Launcher:
                 signal=os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0,
                 cpu_seconds=usage.ru_utime + usage.ru_stime,
             )
+
+    def notice(self) -> None:
+        """Say which worker stands still now, with all its threads, and which goes on again."""
+        # Where every child has ended since, and is only to be reaped, there is none to tell of.
+        with contextlib.suppress(ChildProcessError):
+            while turned := os.waitid(os.P_ALL, 0, os.WSTOPPED | os.WCONTINUED | os.WNOHANG):
+                if turned.si_pid in self.children:
+                    self.say(id=self.children[turned.si_pid], running=turned.si_code == os.CLD_CONTINUED)
 
     def end(self) -> None:
         """Kill and reap what is left."""

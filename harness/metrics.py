@@ -54,13 +54,15 @@ def measure(  # noqa: PLR0913 - what only the runner knows is passed by keyword,
     token_source: str = "",
     frame: Frame | None = None,
     exhaustive: Collection[str] = (),
+    gaps: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The summary of a run, as JSON; the same for the same results in any order. Ids of results are unique.
 
     `planned` is the number of trials that the suite has; what is missing has not been run. `exhaustive` names
     the fault classes whose every point was struck: their rates are coverage, without interval. `frame` gives
     the points that coverage is a share of. `token_source` says where token counts are from, and is printed
-    with the prices. Each formula stands at the function that computes it.
+    with the prices. `gaps` says for each ``sut+chain`` that could not be run here why. Each formula stands at the
+    function that computes it.
     """
     table = prices or load_prices()
     by_key: dict[tuple[str, str], list[TrialResult]] = defaultdict(list)
@@ -81,6 +83,7 @@ def measure(  # noqa: PLR0913 - what only the runner knows is passed by keyword,
         "trials": _trials(results) | {"planned": planned, "not_applicable": len(not_applicable)},
         "assumptions": table.model_dump() | {"token_source": token_source or "not stated"},
         "suts": suts,
+        "gaps": dict(sorted((gaps or {}).items())),
         "cost_comparisons": comparisons(results, table),
         "cost_two_by_two": two_by_two(results, table),
     }

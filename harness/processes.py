@@ -20,6 +20,8 @@ LAUNCHER = Path(__file__).with_name("launcher.py")
 START_SECONDS = 60.0
 CALL_SECONDS = 30.0
 """How long a client verb may take, far beyond any time-out of a store."""
+STOP_SECONDS = 5.0
+"""How long a worker may take to stand still, or to run again, once it was told to."""
 CLOSE_SECONDS = 5.0
 """How long a launcher may take to end by itself; one stuck in a SUT's client is killed, its workers with it."""
 
@@ -44,6 +46,10 @@ class Process:
     id: str
     pid: int
     ended: asyncio.Future[Exit] = field(repr=False)
+    running: bool = True
+    """Whether it does not stand still, as the launcher last saw it."""
+    turn: asyncio.Future[None] | None = field(default=None, repr=False)
+    """Done once it has been seen to stop, or to go on, as it was last told to."""
 
     @property
     def alive(self) -> bool:
@@ -112,6 +118,11 @@ class Launcher:
         elif "exited" in message:
             process = self._processes.pop(message["id"])
             process.ended.set_result(Exit(message["exited"], message["signal"], message["cpu_seconds"]))
+        elif "running" in message:
+            process = self._processes[message["id"]]
+            process.running = message["running"]
+            if process.turn is not None and not process.turn.done():
+                process.turn.set_result(None)
         elif (future := self._answers.pop(message["id"], None)) is not None and not future.done():
             if "error" in message:
                 future.set_exception(RuntimeError(message["error"]))
@@ -167,6 +178,27 @@ class Launcher:
         if process.alive:
             self._send(do="signal", id=process.id, signal=int(signal.SIGKILL))
         return await asyncio.shield(process.ended)
+
+    async def stop(self, process: Process) -> bool:
+        """SIGSTOP a worker, with all it has started, and wait until it stands still; if it does not, let it go on."""
+        await self._turn(process, signal.SIGSTOP, running=False)
+        if process.running and process.alive:
+            self._send(do="signal", id=process.id, signal=int(signal.SIGCONT))
+        return process.alive and not process.running
+
+    async def resume(self, process: Process) -> bool:
+        """SIGCONT a worker that stands still, and wait until it runs again; whether it does."""
+        await self._turn(process, signal.SIGCONT, running=True)
+        return process.alive and process.running
+
+    async def _turn(self, process: Process, number: signal.Signals, *, running: bool) -> None:
+        """Have a worker stop or go on, and wait for the wait status that says so, or for its end."""
+        if not process.alive or process.running is running:
+            return
+        process.turn = asyncio.get_running_loop().create_future()
+        self._send(do="signal", id=process.id, signal=int(number))
+        futures: list[asyncio.Future[Any]] = [process.turn, process.ended]
+        await asyncio.wait(futures, timeout=STOP_SECONDS, return_when=asyncio.FIRST_COMPLETED)
 
     async def call(self, verb: str, *arguments: Any) -> Any:
         """Call a client verb of the SUT's side in the launcher's process.

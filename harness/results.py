@@ -3,6 +3,7 @@
 run.json            what was asked for: suite, seed, SUTs, filters
 trials.jsonl        one verdict a line, flushed as it happens
 histories/          one JSONL for each trial
+suts.json           how each SUT was run: settings, versions, its share of a server; or why it could not be
 summary.json, scorecard.html, junit.xml, summary.md, environment.json
 """
 
@@ -101,6 +102,10 @@ class Results:
                 raise FolderProblem(f"{path}:{number}: is no trial result: {error}") from error
             found[result.id] = result
         return found
+
+    def suts(self) -> dict[str, Any]:
+        """How each SUT was run, by its name; empty where that is not known yet."""
+        return self._json("suts.json") if (self.folder / "suts.json").is_file() else {}
 
     def history_path(self, trial_id: str) -> Path:
         """Where the history of a trial is."""
@@ -209,6 +214,15 @@ class Results:
                 # Half a line would spoil the next one, where some room is found again.
                 file.truncate(begins)
                 raise
+
+    def note_suts(self, how: Mapping[str, Mapping[str, Any]]) -> None:
+        """Keep how each SUT was run this time; what an earlier part of the run used of its server is added to."""
+        known = self.suts()
+        for name, new in how.items():
+            earlier = known.get(name, {}).get("server", {})
+            server = {key: value + earlier.get(key, 0) for key, value in new.get("server", {}).items()}
+            known[name] = {**new, "server": server or earlier}
+        write_atomically(self.folder / "suts.json", json.dumps(known, indent=1) + "\n")
 
     def must_have_room(self) -> None:
         """Raise Unwritable where the disk is all but full: a SUT that fails on it then would be charged with it."""

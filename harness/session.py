@@ -20,6 +20,7 @@ from kintsugi.harness.adapters import Adapter
 from kintsugi.harness.history import History
 from kintsugi.harness.identity import Identifier
 from kintsugi.harness.processes import Launcher, Process
+from kintsugi.scenarios.points import REACT
 from kintsugi.scenarios.trial import Trial
 
 __all__ = ["SECONDS_PER_HOUR", "TIME_SCALE", "Approval", "Generation", "Run", "Session"]
@@ -33,13 +34,13 @@ SECONDS_PER_HOUR = 3600 * TIME_SCALE
 def boundaries_before_timers(workflow: Workflow, chain: str) -> dict[str, tuple[str, str, int]]:
     """For each timer step: the (kind, step, item) whose answer a run waits on it after.
 
-    A naive chain's model asks for the wait; in an optimized chain it follows the plan's call before it.
+    The model of a ReAct chain asks for the wait; in an optimized chain it follows the plan's call before it.
     """
     found: dict[str, tuple[str, str, int]] = {}
     before = ("submit", "start", 0)
     for call in trajectory(workflow):
         if call.kind == "sleep":
-            found[call.step] = ("model", call.step, 0) if chain == "naive" else before
+            found[call.step] = ("model", call.step, 0) if chain in REACT else before
         else:
             before = (call.kind, call.step, call.item)
     return found
@@ -57,9 +58,13 @@ class Generation:
     """Set once the process has been reaped: a request with its token is then a request of the dead."""
     restart: bool = True
     started_at: float = 0.0
-    """Event loop seconds at which it was let go."""
+    """Event loop seconds at which it was let go, the last time."""
     heard: bool = False
-    """Whether it has sent a request."""
+    """Whether it has sent a request since then."""
+    stopped: bool = False
+    """Whether it stands still now."""
+    woken: bool = False
+    """Whether it stood still for a while and was let go again."""
 
 
 @dataclass

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from kintsugi.faults import FAULTS
 from kintsugi.golden_workflows.spec import Workflow
@@ -37,10 +38,10 @@ class SuiteRun:
     storm_calls_max: float
     said: Callable[[TrialResult], None]
     adapters: Mapping[str, Adapter] = field(default_factory=lambda: ADAPTERS)
-    gaps: dict[str, str] = field(default_factory=dict)
-    """The SUTs that can't be run here, and why; their trials have no result."""
-    servers: dict[str, dict[str, float]] = field(default_factory=dict)
-    """For each SUT with a server that its trials shared: ``cpu_seconds``, and ``trials`` served."""
+    told: Callable[[str], None] = lambda _: None
+    """Told of each SUT that can't be run here, in one line."""
+    suts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """How each SUT that had trials left was run: see `_how`. One with a ``gap`` has no results."""
     _crews: dict[str, Crew] = field(default_factory=dict)
     _clean: dict[tuple[str, str, str], Delivered | None] = field(default_factory=dict)
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
@@ -57,7 +58,7 @@ class SuiteRun:
         left = [trial for trial in trials if trial.id not in done]
         try:
             await asyncio.gather(*(self._start(name) for name in sorted({trial.sut for trial in left})))
-            left = [trial for trial in left if trial.sut not in self.gaps]
+            left = [trial for trial in left if not self.suts[trial.sut]["gap"]]
             await self._all((t for t in left if t.kind == "baseline"), self.jobs)
             rest = [t for t in left if t.kind in {"clean", "fault"}]
             await self._all(sorted((t for t in rest if t.copies == 1), key=_longest_first), self.jobs)
@@ -65,17 +66,21 @@ class SuiteRun:
             await self._all((t for t in left if t.kind == "timing"), self.timing_jobs)
         finally:
             for name, crew in self._crews.items():
-                if crew.adapter.server is not None and crew.trials:
-                    self.servers[name] = {"cpu_seconds": crew.server_cpu_seconds(), "trials": crew.trials}
+                if crew.adapter.server is not None and name in self.suts:
+                    used = {"cpu_seconds": crew.server_cpu_seconds(), "runs": crew.runs}
+                    self.suts[name]["server"] = used
             await asyncio.gather(*(crew.close() for crew in self._crews.values()), return_exceptions=True)
 
     async def _start(self, name: str) -> None:
         """Bring up what a SUT's trials share; one that can't be run here is a gap, and the others go on."""
         crew = self._crews[name] = Crew(self.adapters[name], self.results.state_folder / "servers" / name)
+        gap = ""
         try:
             await crew.start()
         except Unavailable as problem:
-            self.gaps[name] = str(problem)
+            gap = str(problem)
+            self.told(gap)
+        self.suts[name] = _how(crew, gap)
 
     async def _all(self, trials: Iterable[Trial], jobs: int) -> None:
         """Run trials, `jobs` at a time; the first error ends all of them, and is raised by itself where it is known."""
@@ -113,6 +118,21 @@ class SuiteRun:
         correct = result.verdict == "correct"
         counted = delivered(self.results.history(trial.id)) if correct else None
         self._clean[trial.sut, trial.chain, trial.workflow] = counted
+
+
+def _how(crew: Crew, gap: str) -> dict[str, Any]:
+    """How a SUT is run, as JSON, for whoever reads its figures; `gap` says why it could not be."""
+    adapter = crew.adapter
+    return {
+        "about": adapter.about,
+        "profile": adapter.profile,
+        "resumes": adapter.resumes,
+        "fails_over": adapter.fails_over,
+        "decisions": adapter.decisions,
+        "settings": dict(adapter.settings),
+        "versions": crew.found,
+        "gap": gap,
+    }
 
 
 def _first(error: BaseException) -> BaseException:

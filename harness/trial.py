@@ -47,8 +47,10 @@ class Crew:
     def __init__(self, adapter: Adapter, folder: Path) -> None:
         self.adapter = adapter
         self.environment: dict[str, str] = dict(adapter.environment)
-        self.trials = 0
-        """How many trials it has served."""
+        self.runs = 0
+        """How many runs of workflows it has served."""
+        self.found = ""
+        """The versions of what it needs."""
         self._folder = folder
         self._server = adapter.server() if adapter.server is not None else None
         self.workers = Launcher(adapter.side, adapter.chains, self.environment)
@@ -56,7 +58,7 @@ class Crew:
 
     async def start(self) -> None:
         """Start everything. Raises Unavailable where this SUT can't be run here, LauncherGone."""
-        self.adapter.must_be_there()
+        self.found = self.adapter.must_be_there()
         if self._server is not None:
             self.environment.update(await self._server.start(self._folder))
         await asyncio.gather(self.workers.start(), self.clients.start())
@@ -78,7 +80,7 @@ async def run_trial(
     """The history of a trial that was run to its end or its deadline. Its folder is gone afterwards."""
     history = History(history_path)
     session = Session(trial, workflow, crew.adapter, crew.workers, crew.clients, history, folder, crew.environment)
-    crew.trials += 1
+    crew.runs += trial.copies
     try:
         await _Stage(session).play(deadline_seconds)
     except (Unwritable, LauncherGone):
@@ -158,8 +160,9 @@ class _Stage:
         generation = session.new_generation(node)
         session.scratch_folder(node).mkdir(exist_ok=True)
         log = session.folder / f"worker{generation.number}.log"
+        cold = session.trial.kind == "timing" and not session.adapter.execs
         process = await session.workers.spawn(
-            self._environment(generation), session.scratch_folder(node), log, cold=session.trial.kind == "timing"
+            self._environment(generation), session.scratch_folder(node), log, cold=cold
         )
         generation.process = process
         session.history.add("runner", "started", generation=generation.number, node=node, pid=process.pid)
@@ -235,7 +238,8 @@ class _Stage:
     def _quiet_seconds(self) -> float:
         """How long nothing must happen before a trial is over.
 
-        A worker that was started after the end report may do the run again, and wait in it for a timer or a person.
+        A worker that was started, or woken, after the end report may do the run again, and wait in it for a timer or
+        a person.
         """
         starts = [generation.started_at for generation in self.session.generations.values()]
         if not self.session.first_end or max(starts) < self.session.first_end:
@@ -244,15 +248,18 @@ class _Stage:
         return QUIET_SECONDS + max(max(waits) * TIME_SCALE, SECONDS_PER_HOUR) + RESTARTED_SECONDS
 
     def _settled(self, now: float) -> bool:
-        """Whether every worker that was killed has been started again and has had its chance to do something twice.
+        """Whether every worker that was killed or stopped goes on, and has had its chance to do something twice.
 
         Otherwise it would depend on the load of the machine whether a late duplicate is seen.
         """
-        again = [g for g in self.session.generations.values() if g.number > self.nodes and not g.dead]
+        living = [generation for generation in self.session.generations.values() if not generation.dead]
+        again = [generation for generation in living if generation.number > self.nodes or generation.woken]
         if self.session.adapter.submit_first and self.living:
             # A script's process ends when its work does.
             return False
-        return not self.restarting and all(g.heard or now - g.started_at > RESTARTED_SECONDS for g in again)
+        if self.restarting or any(generation.stopped for generation in living):
+            return False
+        return all(g.heard or now - g.started_at > RESTARTED_SECONDS for g in again)
 
     async def _clear_up(self) -> None:
         """Leave no process, task or socket behind, whatever state the trial is in."""

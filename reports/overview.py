@@ -46,6 +46,8 @@ def answers(suts: Sequence[Sut], about: Mapping[str, Any]) -> list[tuple[str, st
 
 
 def _answer(sut: Sut) -> str:
+    if not sut.data:
+        return "Not measured: it could not be run here."
     cells = list(table(sut.data, "classes").values())
     struck, attended = _total(cells, "fault_recovery_rate"), _sum(cells, "fault_recovery_rate", "attended")
     clean = _total(cells, "workflow_completion_rate")

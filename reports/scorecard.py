@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kintsugi.reports import breakages, charts, cost, figures, matrix, overview, recovery
+from kintsugi.reports import breakages, charts, cost, figures, matrix, overview, recovery, runtimes
 from kintsugi.reports.files import read_object, read_trials, replace_file
 from kintsugi.reports.five import five
 from kintsugi.reports.numbers import table
@@ -49,7 +49,9 @@ def render(
             suite=str(summary.get("suite") or "unnamed"),
             facts=overview.facts(summary),
             subject=overview.subject(suts, classes, faults),
-            answers=overview.answers(suts, table(environment, "suts")),
+            answers=overview.answers(suts, {sut.name: runtimes.about(environment, sut.name) for sut in suts}),
+            gaps=runtimes.gaps(summary),
+            runtimes=runtimes.runtimes(environment),
             trust=overview.TRUST,
             glance=overview.glance(summary, suts, classes),
             marks=MARKS,

@@ -87,12 +87,16 @@ class Sut:
 
 
 def suts_of(summary: Mapping[str, Any]) -> list[Sut]:
-    """Every SUT × chain of a summary; the naive reference comes last."""
+    """Every SUT × chain of a summary, gaps among them; the naive reference comes last."""
     found = []
     for name, entry in table(summary, "suts").items():
         data = entry if isinstance(entry, dict) else {}
         plain, _, tail = str(name).partition("+")
         found.append(Sut(str(data.get("sut") or plain), str(data.get("chain") or tail), data))
+    for key in table(summary, "gaps"):
+        # A gap is shown as one: a column in which nothing was measured.
+        name, _, chain = str(key).partition("+")
+        found.append(Sut(name, chain, {}))
     return sorted(found, key=lambda s: (s.name == "naive", s.name, CHAIN_ORDER.get(s.chain, 3), s.chain))
 
 

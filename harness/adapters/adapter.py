@@ -10,9 +10,12 @@ from typing import Literal, Protocol
 
 from packaging.requirements import Requirement
 
-__all__ = ["DISTRIBUTION", "Adapter", "Server", "Unavailable", "versions"]
+__all__ = ["DISTRIBUTION", "OWN", "Adapter", "Server", "Unavailable", "versions"]
 
 DISTRIBUTION = "kintsugi-bench"
+
+OWN = "own"
+"""The chain of a SUT that brings an agent of its own."""
 
 
 class Unavailable(RuntimeError):
@@ -66,6 +69,8 @@ class Adapter:
     chains: str = "kintsugi.golden_workflows.chains:CHAINS"
     own_chain: bool = False
     """Whether it brings an agent of its own (chain ``own``) instead of running ours."""
+    execs: bool = False
+    """Whether its worker becomes a program of its own, and so is started cold in any case."""
     extra: str = ""
     """The extra of this distribution that installs what it needs; empty where it needs nothing."""
     settings: Mapping[str, str] = field(default_factory=dict)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import pwd
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -73,9 +74,11 @@ class ServerProcess:
         *,
         environment: Mapping[str, str] | None = None,
         user: int | None = None,
+        at_death: signal.Signals = signal.SIGKILL,
     ) -> None:
-        """Start `argv` in `folder` and wait until `ready` says so.
+        """Start `argv` in `folder`, as `user` (a user id) in that user's group, and wait until `ready` says so.
 
+        `at_death` is what the kernel sends it when the harness ends without having closed it.
         Raises Unavailable, with nothing left running, where it does not come up; its last words are in the message.
         """
         self._prepare(folder)
@@ -92,7 +95,9 @@ class ServerProcess:
                     stderr=log,
                     start_new_session=True,
                     user=user,
-                    preexec_fn=lambda: _die_with(parent),
+                    group=None if user is None else pwd.getpwuid(user).pw_gid,
+                    extra_groups=None if user is None else [],
+                    preexec_fn=lambda: _die_with(parent, at_death),
                 )
         except OSError as error:
             raise Unavailable(f"{self.name}: {argv[0]} can't be started: {error.strerror}") from error
@@ -154,21 +159,24 @@ class ServerProcess:
         self._process = None
 
 
-def _die_with(parent: int) -> None:
-    """In the child: have the kernel kill it when the harness ends."""
-    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+def _die_with(parent: int, number: signal.Signals) -> None:
+    """In the child: have the kernel send it a signal when the harness ends."""
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, number)
     if os.getppid() != parent:
         os._exit(1)
 
 
 def _session_cpu_seconds(session: int) -> float:
-    """User and system time of every process of a session, read off /proc."""
+    """User and system time of a server's processes, read off /proc: those of its session, and its own children.
+
+    PostgreSQL's backends, for one, make a session of their own each.
+    """
     ticks = 0
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = stat.read_text().rpartition(")")[2].split()
         except OSError:
             continue
-        if int(fields[3]) == session:
+        if session in (int(fields[1]), int(fields[3])):
             ticks += sum(map(int, fields[11:15]))
     return ticks / os.sysconf("SC_CLK_TCK")

@@ -10,21 +10,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 from pathlib import Path
-from typing import Any
 
-from aiohttp import web
 from rich.console import Console
 from rich.table import Table
 
 from kintsugi.faults.points import Point
 from kintsugi.golden_workflows.spec import Workflow, load_workflows
+from kintsugi.harness.adapters import ADAPTERS
+from kintsugi.harness.commands.bench_engines import Figures, measure_engines
 from kintsugi.harness.history import of
 from kintsugi.harness.results import Results
 from kintsugi.harness.suite_run import SuiteRun
-from kintsugi.runtime import minimal
-from kintsugi.runtime.protocol import DurableContext
 from kintsugi.scenarios.trial import Strike, Trial
 
 __all__ = ["bench_command"]
@@ -121,32 +120,37 @@ def _time_trials(
 
 
 def _steps_table(scratch: Path) -> Table:
+    """Every engine that is there, tuned, side by side; ratios are to the minimal runtime."""
+    adapters = [a for a in ADAPTERS.values() if a.resumes != "script" and a.profile != "default" and not a.own_chain]
+    bare = [_bare_commits(scratch) for _ in range(ROUNDS)]
+    measured = asyncio.run(measure_engines(adapters, scratch, WORKFLOWS_AT_ONCE, ROUNDS))
     table = _table(
-        f"Durable steps a second on this disk (median of {ROUNDS} rounds)",
-        ("what", "steps/s", "ratio to bare SQLite"),
-    )
-    contenders: dict[str, Callable[[Path], float]] = {
-        "bare SQLite, WAL, synchronous=FULL, a commit a step": _bare_commits,
-        "minimal runtime, one workflow": lambda path: _runtime_steps(path, 1, STEPS),
-        f"minimal runtime, {WORKFLOWS_AT_ONCE} workflows": lambda path: _runtime_steps(
-            path, WORKFLOWS_AT_ONCE, STEPS // 10
+        f"Durable steps, and from starting a worker in place of a killed one to its next step (median of {ROUNDS})",
+        (
+            "engine",
+            "steps/s, 1 workflow",
+            "ratio",
+            f"steps/s, {WORKFLOWS_AT_ONCE} workflows",
+            "ratio",
+            "s to next step",
+            "ratio",
         ),
-    }
-    measured: dict[str, list[float]] = {name: [] for name in contenders}
-    for number in range(ROUNDS):
-        for position, (name, contender) in enumerate(contenders.items()):
-            path = scratch / f"steps-{number}-{position}"
-            path.mkdir()
-            measured[name].append(contender(path))
-    bare = statistics.median(next(iter(measured.values())))
-    for name, rates in measured.items():
-        rate = statistics.median(rates)
-        table.add_row(name, f"{rate:,.0f}", f"{rate / bare:.2f}")
+    )
+    first = measured["minimal"]
+    assert isinstance(first, Figures)
+    rate = statistics.median(bare)
+    table.add_row("bare SQLite, WAL, FULL", f"{rate:,.0f}", f"{rate / first.single:.2f}", "", "", "", "")
+    for name, found in measured.items():
+        if isinstance(found, str):
+            table.add_row(found, *[""] * 6)
+            continue
+        pairs = zip(astuple(found), astuple(first), (",.0f", ",.0f", ".2f"), strict=True)
+        table.add_row(name, *(text for value, of, form in pairs for text in (f"{value:{form}}", f"{value / of:.2f}")))
     return table
 
 
 def _bare_commits(folder: Path) -> float:
-    connection = sqlite3.connect(folder / "bare.db", isolation_level=None)
+    connection = sqlite3.connect(folder / f"bare-{time.monotonic_ns()}.db", isolation_level=None)
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
     connection.execute("CREATE TABLE steps (n INTEGER PRIMARY KEY, data TEXT)")
@@ -156,56 +160,6 @@ def _bare_commits(folder: Path) -> float:
     rate = STEPS / (time.perf_counter() - started)
     connection.close()
     return rate
-
-
-def _runtime_steps(folder: Path, workflows: int, steps: int) -> float:
-    """Steps a second of a worker whose chains do nothing but durable steps, from first step to last."""
-    return asyncio.run(_carry_steps(folder, workflows, steps))
-
-
-async def _carry_steps(folder: Path, workflows: int, steps: int) -> float:
-    ended = asyncio.Event()
-    left = workflows
-    began = 0.0
-
-    async def chain(ctx: DurableContext, plan: Mapping[str, Any]) -> str:
-        nonlocal left, began
-        began = began or time.perf_counter()
-        for n in range(plan["steps_to_do"]):
-            await ctx.now(f"step {n}")
-        left -= 1
-        if left == 0:
-            ended.set()
-        return "done"
-
-    async def noted(_: web.BaseRequest) -> web.Response:
-        return web.json_response({"status": "noted"})
-
-    runner = web.ServerRunner(web.Server(noted))
-    await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
-    url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    minimal.provision(str(folder))
-    for n in range(workflows):
-        minimal.submit(
-            str(folder),
-            f"run{n}",
-            {"chain": "steps", "plan": {"tools": {}, "policy": {}, "steps_to_do": steps}},
-        )
-    environment = {f"KINTSUGI_{name}_URL": url for name in ("TOOLS", "MODEL", "HUMAN")}
-    environment |= {
-        "KINTSUGI_TOKEN": "bench",
-        "KINTSUGI_STATE_DIR": str(folder),
-        "KINTSUGI_WORKER_ID": "bench",
-    }
-    worker = asyncio.ensure_future(minimal.work(environment, {"steps": chain}))
-    await ended.wait()
-    seconds = time.perf_counter() - began
-    worker.cancel()
-    await asyncio.gather(worker, return_exceptions=True)
-    await runner.cleanup()
-    return workflows * steps / seconds
 
 
 # --- start-up -----------------------------------------------------------------------------------------------

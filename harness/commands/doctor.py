@@ -16,6 +16,7 @@ import click
 
 from kintsugi.golden_workflows.reference import check_truth
 from kintsugi.golden_workflows.spec import load_workflows
+from kintsugi.harness.adapters import ADAPTERS, Adapter, Unavailable
 
 __all__ = ["doctor_command"]
 
@@ -45,9 +46,21 @@ def doctor_command() -> int:
     for module, (use, how) in OPTIONAL.items():
         there = importlib.util.find_spec(module) is not None
         click.echo(f"{'ok      ' if there else 'optional'} {module}, for {use}" + ("" if there else f": {how}"))
+    for adapter in ADAPTERS.values():
+        # The profiles of an engine need the same; where it runs from says the rest.
+        if adapter.extra and adapter.profile != "default":
+            click.echo(_engine(adapter))
     server = shutil.which("toxiproxy-server")
     click.echo(f"{'ok      ' if server else 'optional'} toxiproxy-server{f': {server}' if server else ': not on PATH'}")
     return 0 if good else 1
+
+
+def _engine(adapter: Adapter) -> str:
+    """Whether an engine can be scored here, as one line."""
+    try:
+        return f"ok       {adapter.name}: {adapter.must_be_there()}"
+    except Unavailable as problem:
+        return f"optional {problem}"
 
 
 def _python() -> str:

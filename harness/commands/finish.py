@@ -9,6 +9,7 @@ import platform
 import sqlite3
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,9 @@ from kintsugi import __version__
 from kintsugi.faults import FAULTS
 from kintsugi.golden_workflows.spec import Workflow
 from kintsugi.harness import junit, markdown
-from kintsugi.harness.adapters import ADAPTERS
 from kintsugi.harness.gateway import TOKENIZER
 from kintsugi.harness.metrics import measure
+from kintsugi.harness.records import TrialResult
 from kintsugi.harness.results import Results, write_atomically
 from kintsugi.harness.session import TIME_SCALE
 from kintsugi.harness.trial import QUIET_SECONDS, SUPERVISOR_SECONDS
@@ -45,6 +46,12 @@ def summarise(
     wall_seconds: float,
 ) -> dict[str, Any]:
     """The summary of the stored trials."""
+    suts = results.suts()
+    gaps = {
+        f"{trial.sut}+{trial.chain}": suts[trial.sut]["gap"]
+        for trial in plan.trials
+        if suts.get(trial.sut, {}).get("gap")
+    }
     chains = {trial.chain for trial in plan.trials}
     frame = {
         (chain, name): [str(site.point) for site in sites(workflow, chain)]
@@ -53,7 +60,7 @@ def summarise(
         if suite.wants(name)
     }
     return measure(
-        list(results.trials().values()),
+        [_charged(result, suts.get(result.sut, {})) for result in results.trials().values()],
         suite=f"{suite.name} {suite.version}",
         seed=results.run()["seed"],
         started_at=started_at,
@@ -62,7 +69,17 @@ def summarise(
         not_applicable=plan.not_applicable,
         token_source=TOKENIZER,
         frame=frame,
+        gaps=gaps,
     )
+
+
+def _charged(result: TrialResult, how: Mapping[str, Any]) -> TrialResult:
+    """A result with its share of the CPU time that the SUT's shared server used: by runs of workflows."""
+    server = how.get("server") or {}
+    if not server.get("runs"):
+        return result
+    share = server["cpu_seconds"] / server["runs"] * result.trial.get("copies", 1)
+    return replace(result, usage=replace(result.usage, cpu_seconds=result.usage.cpu_seconds + share))
 
 
 def finish(
@@ -78,7 +95,9 @@ def finish(
 
     summary = summarise(results, suite, workflows, plan, started_at, wall_seconds)
     write_atomically(results.folder / "summary.json", json.dumps(summary, indent=1) + "\n")
-    write_atomically(results.folder / "environment.json", json.dumps(environment(workflows), indent=1) + "\n")
+    write_atomically(
+        results.folder / "environment.json", json.dumps(environment(workflows, results.suts()), indent=1) + "\n"
+    )
     write_atomically(results.folder / "junit.xml", junit.to_xml(list(results.trials().values())))
     write_atomically(results.folder / "summary.md", markdown.to_markdown(summary))
     texts = {f.name: {"what": f.what, "witness": f.witness, "layer": f.layer} for f in FAULTS.values()}
@@ -96,7 +115,7 @@ def code_digest() -> str:
     return digest.hexdigest()[:16]
 
 
-def environment(workflows: Mapping[str, Workflow]) -> dict[str, Any]:
+def environment(workflows: Mapping[str, Workflow], suts: Mapping[str, Any]) -> dict[str, Any]:
     """Where and with what the numbers were measured, and what was assumed."""
     return {
         "kintsugi": __version__,
@@ -106,7 +125,7 @@ def environment(workflows: Mapping[str, Workflow]) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "sqlite": sqlite3.sqlite_version,
         "packages": {name: metadata.version(name) for name in PACKAGES},
-        "suts": {adapter.name: adapter.about for adapter in ADAPTERS.values()},
+        "suts": dict(suts),
         "workflows": {name: workflow.task.title for name, workflow in workflows.items()},
         "supervisor_delay_seconds": SUPERVISOR_SECONDS,
         "quiet_window_seconds": QUIET_SECONDS,

@@ -49,6 +49,13 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()  # type: ignore[attr-defined]
 
+    def tell(self, line: str) -> None:
+        """Print a line that must not be overlooked, above the bar where there is one."""
+        if self._bar is not None:
+            self._bar.console.print(line, markup=False)  # type: ignore[attr-defined]
+        else:
+            print(line, file=self._stream, flush=True)
+
     def add(self, result: TrialResult) -> None:
         """Count a result and show it."""
         self._done += 1

@@ -6,7 +6,7 @@ import asyncio
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -15,7 +15,9 @@ from kintsugi.faults import FAULTS
 from kintsugi.faults.actions import Drift
 from kintsugi.golden_workflows.chains import CHAINS
 from kintsugi.golden_workflows.spec import FileProblem, Workflow, load_workflows, nearest
-from kintsugi.harness.adapters import ADAPTERS
+from kintsugi.harness.adapters import ADAPTERS, Adapter
+from kintsugi.harness.adapters.adapter import OWN
+from kintsugi.harness.adapters.command import load_adapters, recorded
 from kintsugi.harness.history import Event
 from kintsugi.harness.mistakes import PROFILES
 from kintsugi.harness.records import TrialResult
@@ -31,13 +33,20 @@ __all__ = ["replay_command"]
 PASSING = frozenset({"correct", "correct_halt"})
 
 
-def replay_command(source: Path, trial_id: str | None, times: int, stored: bool) -> int:  # noqa: FBT001 - as on the command line
+def replay_command(
+    source: Path,
+    trial_id: str | None,
+    times: int,
+    stored: bool,  # noqa: FBT001 - as on the command line
+    adapter: Sequence[Path],
+) -> int:
     """Replay a trial; 0 if every run ended correct, else 1."""
     trial, deadline, storm_calls = _trial(source, trial_id)
     workflows = load_workflows()
     if trial.workflow not in workflows:
         raise FileProblem(f"no workflow is called {trial.workflow!r}{nearest(trial.workflow, workflows)}")
-    problem = next(_problems(trial, workflows[trial.workflow]), "")
+    adapters = _adapters(source, trial, adapter, stored=stored)
+    problem = next(_problems(trial, workflows[trial.workflow], adapters), "")
     if problem:
         raise FileProblem(f"{source}: {problem}")
     if stored:
@@ -45,7 +54,7 @@ def replay_command(source: Path, trial_id: str | None, times: int, stored: bool)
         verdict = judge_trial(workflows[trial.workflow], trial, told, {}, storm_calls)
         click.echo(tell(trial, told, verdict))
         return 0 if verdict.verdict in PASSING else 1
-    runs = [_run(trial, workflows, deadline, storm_calls) for _ in range(times)]
+    runs = [_run(trial, workflows, adapters, deadline, storm_calls) for _ in range(times)]
     events, result = runs[-1]
     click.echo(tell(trial, events, result))
     seen = Counter(result.verdict or result.injection for _, result in runs)
@@ -55,26 +64,43 @@ def replay_command(source: Path, trial_id: str | None, times: int, stored: bool)
 
 
 def _run(
-    trial: Trial, workflows: Mapping[str, Workflow], deadline_seconds: float, storm_calls_max: float
+    trial: Trial,
+    workflows: Mapping[str, Workflow],
+    adapters: Mapping[str, Adapter],
+    deadline_seconds: float,
+    storm_calls_max: float,
 ) -> tuple[list[Event], TrialResult]:
     """Run a trial, after its cell's baseline, in a folder that is gone afterwards."""
     baseline = Trial("baseline", trial.sut, trial.chain, trial.workflow, seed=trial.seed)
     with tempfile.TemporaryDirectory(prefix="kintsugi-replay-") as folder:
         results = Results(Path(folder) / "results")
         results.begin({"replay": trial.id}, resume=False)
-        work = SuiteRun(workflows, results, 1, 1, deadline_seconds, storm_calls_max, lambda _: None)
+        work = SuiteRun(workflows, results, 1, 1, deadline_seconds, storm_calls_max, lambda _: None, adapters)
         try:
             asyncio.run(work.run([baseline, trial] if trial.id != baseline.id else [trial]))
+            if gap := work.suts[trial.sut]["gap"]:
+                raise FileProblem(gap)
             return results.history(trial.id), results.trials()[trial.id]
         finally:
             results.end()
 
 
-def _problems(trial: Trial, workflow: Workflow) -> Iterator[str]:
+def _adapters(source: Path, trial: Trial, files: Sequence[Path], *, stored: bool) -> dict[str, Adapter]:
+    """Ours and the user's own, from the files that were given or else from those that the results were made with."""
+    records = Results.existing(source).run().get("adapters", {}) if source.is_dir() else {}
+    if stored:
+        return {**ADAPTERS, **recorded(records)}
+    if not files and trial.sut in records:
+        files = [Path(records[trial.sut]["file"])]
+    return {**ADAPTERS, **load_adapters(files)}
+
+
+def _problems(trial: Trial, workflow: Workflow, adapters: Mapping[str, Adapter]) -> Iterator[str]:
     """What keeps a trial that was read from a file from being run, each as one line."""
+    own = trial.sut in adapters and adapters[trial.sut].own_chain
     for what, name, known in (
-        ("SUT", trial.sut, ADAPTERS),
-        ("chain", trial.chain, CHAINS),
+        ("SUT", trial.sut, adapters),
+        ("chain", trial.chain, [OWN] if own else CHAINS),
         ("variance", trial.variance, PROFILES),
         *(("fault class", strike.fault, FAULTS) for strike in trial.schedule),
     ):

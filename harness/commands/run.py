@@ -7,7 +7,7 @@ import os
 import resource
 import signal
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
@@ -17,7 +17,9 @@ import click
 from kintsugi.faults import FAULTS
 from kintsugi.golden_workflows.chains import CHAINS
 from kintsugi.golden_workflows.spec import FileProblem, Workflow, load_workflows, nearest
-from kintsugi.harness.adapters import ADAPTERS, POLLING
+from kintsugi.harness.adapters import ADAPTERS, Adapter
+from kintsugi.harness.adapters.adapter import OWN
+from kintsugi.harness.adapters.command import load_adapters, polling, recorded, to_records
 from kintsugi.harness.commands.finish import code_digest, finish, print_table
 from kintsugi.harness.commands.progress import Progress
 from kintsugi.harness.mistakes import PROFILES
@@ -26,7 +28,10 @@ from kintsugi.harness.suite_run import SuiteRun
 from kintsugi.scenarios.planner import Plan, plan
 from kintsugi.scenarios.suite import Suite, load_suite
 
-__all__ = ["planned", "run_command"]
+__all__ = ["narrow", "planned", "run_command"]
+
+REFERENCE = "naive+naive"
+"""What a user's own SUT is scored beside, where nothing else is asked for."""
 
 JOBS_PER_CORE = 10
 EXIT_HARNESS = 4
@@ -45,14 +50,16 @@ def run_command(  # noqa: PLR0913 - the options of the command line, by keyword
     chain: Sequence[str],
     workflow: Sequence[str],
     fault: Sequence[str],
+    adapter: Sequence[Path],
     seed: int,
     jobs: int | None,
     out: Path | None,
     resume: bool,
 ) -> int:
     """Run a suite into a results folder; the exit code."""
-    narrowed, workflows, suts = narrow(load_suite(suite), sut, chain, workflow, fault)
-    the_plan = plan(narrowed, workflows, seed, suts, POLLING)
+    own = load_adapters(adapter)
+    narrowed, workflows, suts = narrow(load_suite(suite), sut, chain, workflow, fault, own)
+    the_plan = plan(narrowed, workflows, seed, suts, polling(own))
     if not the_plan.trials:
         raise FileProblem(f"suite {narrowed.name!r} has no trial for what was asked; see `kintsugi plan`")
     started = datetime.now(UTC)
@@ -70,13 +77,14 @@ def run_command(  # noqa: PLR0913 - the options of the command line, by keyword
         "workflows": sorted(name for name in workflows if narrowed.wants(name)),
         "faults": [share.fault for share in narrowed.faults],
         "timing": narrowed.timing is not None,
+        "adapters": to_records(own),
         "planned": len(the_plan.trials),
         "code": code_digest(),
     }
     results.begin(asked, resume=resume)
     clock = monotonic()
     try:
-        code = _run(narrowed, workflows, the_plan, results, at_once)
+        code = _run(narrowed, workflows, the_plan, results, at_once, own)
     finally:
         results.end()
     if code == EXIT_INTERRUPTED:
@@ -112,7 +120,14 @@ def _allow_descriptors(needed: int, at_once: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
 
 
-def _run(suite: Suite, workflows: dict[str, Workflow], the_plan: Plan, results: Results, jobs: int) -> int:
+def _run(
+    suite: Suite,
+    workflows: dict[str, Workflow],
+    the_plan: Plan,
+    results: Results,
+    jobs: int,
+    own: Mapping[str, Adapter],
+) -> int:
     progress = Progress(len(the_plan.trials), sys.stderr)
     work = SuiteRun(
         workflows,
@@ -122,6 +137,8 @@ def _run(suite: Suite, workflows: dict[str, Workflow], the_plan: Plan, results: 
         deadline_seconds=suite.deadline_seconds,
         storm_calls_max=suite.storm_calls_max,
         said=progress.add,
+        adapters={**ADAPTERS, **own},
+        told=lambda gap: progress.tell(f"not run: {gap}"),
     )
 
     async def until_done_or_interrupted() -> None:
@@ -143,28 +160,43 @@ def _run(suite: Suite, workflows: dict[str, Workflow], the_plan: Plan, results: 
             asyncio.run(until_done_or_interrupted())
         except asyncio.CancelledError:
             return EXIT_INTERRUPTED
+        finally:
+            results.note_suts(work.suts)
+    gaps = [how["gap"] for how in work.suts.values() if how["gap"]]
+    if gaps and not results.trials():
+        raise FileProblem("; ".join(gaps))
     return 0
 
 
 def narrow(
-    suite: Suite, sut: Sequence[str], chain: Sequence[str], workflow: Sequence[str], fault: Sequence[str]
+    suite: Suite,
+    sut: Sequence[str],
+    chain: Sequence[str],
+    workflow: Sequence[str],
+    fault: Sequence[str],
+    own: Mapping[str, Adapter],
 ) -> tuple[Suite, dict[str, Workflow], list[str]]:
-    """The suite with only what was asked for, the workflows, and its ``sut+chain``. Raises FileProblem."""
+    """The suite with only what was asked for, the workflows, and its ``sut+chain``. Raises FileProblem.
+
+    The SUTs of the user's `own` adapters are always among them. Beside them stands the reference, unless `sut` or
+    `chain` say which others of the suite do.
+    """
     from fnmatch import fnmatch
 
     workflows = load_workflows()
-    _known("SUT", sut, ADAPTERS)
-    _known("chain", chain, CHAINS)
+    adapters = {**ADAPTERS, **own}
+    _known("SUT", sut, adapters)
+    _known("chain", chain, (*CHAINS, OWN))
     _known("fault class", fault, FAULTS)
     for pattern in workflow:
         if not any(fnmatch(name, pattern) for name in workflows):
             raise FileProblem(f"no workflow is called {pattern!r}{nearest(pattern, workflows)}")
-    suts = [
-        key for key in suite.suts if (not sut or key.split("+")[0] in sut) and (not chain or key.split("+")[1] in chain)
-    ]
+    suts = [key for key in suite.suts if _asked_for(key, sut, chain, own)]
+    suts += [f"{name}+{OWN}" for name in own if f"{name}+{OWN}" not in suts]
     for key in suts:
-        _known("SUT", [key.split("+")[0]], ADAPTERS)
-        _known("chain", [key.split("+")[1]], CHAINS)
+        name, _, its_chain = key.partition("+")
+        _known("SUT", [name], adapters)
+        _known(f"chain of {name}", [its_chain], [OWN] if adapters[name].own_chain else CHAINS)
     _known("variance", [suite.variance], PROFILES)
     changes: dict[str, object] = {}
     if workflow:
@@ -173,6 +205,14 @@ def narrow(
         changes["faults"] = [share for share in suite.faults if share.fault in fault]
         changes["timing"] = suite.timing if suite.timing and suite.timing.fault in fault else None
     return suite.model_copy(update=changes), workflows, suts
+
+
+def _asked_for(key: str, sut: Sequence[str], chain: Sequence[str], own: Mapping[str, Adapter]) -> bool:
+    """Whether a ``sut+chain`` of a suite is to be run."""
+    name, _, its_chain = key.partition("+")
+    if own and not sut and not chain:
+        return key == REFERENCE or name in own
+    return (not sut or name in sut) and (not chain or its_chain in chain)
 
 
 def _known(what: str, names: Iterable[str], known: Iterable[str]) -> None:
@@ -192,7 +232,8 @@ def planned(results: Results) -> tuple[Suite, dict[str, Workflow], Plan]:
         raise FolderProblem(
             f"{results.folder / 'run.json'}: lacks {missing[0]!r}; another version of kintsugi wrote it"
         )
-    suite, workflows, _ = narrow(load_suite(asked["suite"]), [], [], [], [])
+    own = recorded(asked.get("adapters", {}))
+    suite, workflows, _ = narrow(load_suite(asked["suite"]), [], [], [], [], own)
     if suite.version != asked["suite_version"]:
         raise FolderProblem(
             f"{results.folder}: was run with version {asked['suite_version']} of suite {suite.name}, "
@@ -204,4 +245,4 @@ def planned(results: Results) -> tuple[Suite, dict[str, Workflow], Plan]:
         "timing": suite.timing if asked["timing"] else None,
     }
     narrowed = suite.model_copy(update=changes)
-    return narrowed, workflows, plan(narrowed, workflows, asked["seed"], asked["suts"], POLLING)
+    return narrowed, workflows, plan(narrowed, workflows, asked["seed"], asked["suts"], polling(own))

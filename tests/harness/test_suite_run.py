@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from kintsugi.golden_workflows.spec import load_workflows
-from kintsugi.harness.adapters import POLLING
+from kintsugi.harness.adapters import ADAPTERS, POLLING, Unavailable
 from kintsugi.harness.history import Unwritable
 from kintsugi.harness.records import TrialResult
 from kintsugi.harness.results import Results
@@ -51,6 +52,53 @@ async def run(trials: Sequence[Trial], folder: Path, jobs: int) -> dict[str, Tri
     finally:
         results.end()
     return results.trials()
+
+
+async def test_a_sut_that_can_t_be_run_here_is_a_gap_and_the_others_go_on(tmp_path: Path) -> None:
+    def missing() -> str:
+        raise Unavailable("mine: its server is not there; install it")
+
+    adapters = {**ADAPTERS, "mine": replace(ADAPTERS["naive"], name="mine", check=missing)}
+    results = Results(tmp_path / "results")
+    results.begin({"seed": SEED}, resume=False)
+    told: list[str] = []
+    work = SuiteRun(WORKFLOWS, results, 2, 1, 60.0, 5.0, lambda _: None, adapters, told.append)
+    trials = [Trial("baseline", sut, "naive", "finance/invoice_payment") for sut in ("mine", "naive")]
+    await work.run(trials)
+    results.note_suts(work.suts)
+    results.end()
+    assert told == ["mine: its server is not there; install it"]
+    assert [result.sut for result in results.trials().values()] == ["naive"]
+    assert results.suts()["mine"]["gap"] == told[0]
+    assert results.suts()["naive"]["gap"] == ""
+
+
+class Idle:
+    """A server that is none, and says that it used some CPU time."""
+
+    closed = 0
+
+    async def start(self, folder: Path) -> dict[str, str]:
+        return {"KINTSUGI_IDLE_URL": "nowhere"}
+
+    def cpu_seconds(self) -> float:
+        return 3.0
+
+    async def close(self) -> None:
+        Idle.closed += 1
+
+
+async def test_a_shared_server_is_charged_by_runs_and_stopped(tmp_path: Path) -> None:
+    adapters = {"naive": replace(ADAPTERS["naive"], server=Idle)}
+    results = Results(tmp_path / "results")
+    for number in range(2):
+        results.begin({"seed": SEED}, resume=number > 0)
+        work = SuiteRun(WORKFLOWS, results, 2, 1, 60.0, 5.0, lambda _: None, adapters)
+        await work.run([Trial("baseline", "naive", "naive", "finance/invoice_payment", repeat=number)])
+        results.note_suts(work.suts)
+        results.end()
+    assert results.suts()["naive"]["server"] == {"cpu_seconds": 6.0, "runs": 2}
+    assert Idle.closed == 2
 
 
 async def test_the_same_seed_gives_the_same_verdicts(tmp_path: Path) -> None:

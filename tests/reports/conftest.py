@@ -41,7 +41,10 @@ ENVIRONMENT: dict[str, Any] = {
     "kintsugi": "0.1.0",
     "python": "3.11.7",
     "packages": {"aiohttp": "3.12.0"},
-    "suts": {"minimal": "Kintsugi's own runtime", "naive": "A plain script"},
+    "suts": {
+        "minimal": {"about": "Kintsugi's own runtime.", "resumes": "engine", "fails_over": True},
+        "naive": {"about": "A plain script.", "resumes": "script", "fails_over": False},
+    },
 }
 ENDINGS = (
     ("corrupted", "payment.create ran 2 times for invoice INV-1042, expected 1 (request 17)"),

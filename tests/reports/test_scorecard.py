@@ -99,7 +99,9 @@ def test_text_from_outside_is_shown_and_never_obeyed(
     run = make_run([trial])
     run.summary["suite"] = HOSTILE
     run.summary["assumptions"]["token_source"] = HOSTILE
-    environment = {HOSTILE: HOSTILE, "suts": {HOSTILE: HOSTILE}}
+    how = {"about": HOSTILE, "profile": HOSTILE, "versions": HOSTILE, "settings": {HOSTILE: HOSTILE}}
+    environment = {HOSTILE: HOSTILE, "suts": {HOSTILE: how, "other": HOSTILE}}
+    run.summary["gaps"] = {f"{HOSTILE}+own": HOSTILE}
     texts = {HOSTILE: {"what": HOSTILE, "witness": HOSTILE, "layer": HOSTILE}}
     html = render(run.summary, [trial], environment, texts, HOSTILE)
     found = Page(html)
@@ -107,6 +109,31 @@ def test_text_from_outside_is_shown_and_never_obeyed(
     assert not found.all("img")
     assert not found.problems
     assert HOSTILE in "".join(found.texts)
+
+
+def test_how_each_runtime_was_run_is_shown(run: Run) -> None:
+    engine = {
+        "about": "An engine.",
+        "profile": "tuned",
+        "resumes": "supervisor",
+        "fails_over": True,
+        "versions": "engine 1.2",
+        "settings": {"durability": "sync"},
+        "server": {"cpu_seconds": 5.0, "runs": 10},
+    }
+    environment = {**run.environment, "suts": {**run.environment["suts"], "engine": engine}}
+    text = plain_text(render(run.summary, run.results, environment, run.fault_texts))
+    for said in ("tuned: as an engineer", "a plain supervisor takes up", "engine 1.2", "durability", "0.50 s of CPU"):
+        assert said in text
+    assert "begins from the top" in text
+
+
+def test_what_could_not_be_run_is_shown_as_a_gap(run: Run) -> None:
+    summary = {**run.summary, "gaps": {"restate+naive": "restate: restate-server is not there; make engines"}}
+    text = plain_text(render(summary, run.results, run.environment, run.fault_texts))
+    assert "restate-server is not there; make engines" in text
+    assert "Not measured: it could not be run here." in text
+    assert text.count("restate+naive") > 2, "it has a column in every table"
 
 
 def test_dollars_in_names_are_no_formula_in_a_figure(

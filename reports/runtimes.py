@@ -1,0 +1,68 @@
+"""How each SUT was run: settings and versions, who takes up a dead worker's runs, and what could not be run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from kintsugi.reports.numbers import number, pick, table
+
+__all__ = ["Runtime", "about", "gaps", "runtimes"]
+
+RESUMES = {
+    "engine": "the engine itself takes up a dead worker’s runs",
+    "supervisor": "a plain supervisor takes up a dead worker’s runs: the engine has none, "
+    "so it is the one that its user writes, the same for every such engine",
+    "script": "nobody takes up a dead worker’s runs: it is started again, and begins from the top",
+}
+SHORT = {"engine": "the engine resumes", "supervisor": "a plain supervisor resumes", "script": "begins again"}
+PROFILES = {
+    "tuned": "tuned: as an engineer writes who has read its documentation",
+    "default": "default: as its quick-start teaches, with default settings",
+}
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """One SUT as it was run."""
+
+    name: str
+    about: str
+    facts: tuple[tuple[str, str], ...]
+    settings: tuple[tuple[str, str], ...]
+
+
+def runtimes(environment: Mapping[str, Any]) -> list[Runtime]:
+    """Every SUT of which it is known how it was run; ones that could not be run are among the `gaps`."""
+    found = [_runtime(name, how) for name, how in table(environment, "suts").items() if isinstance(how, Mapping)]
+    return sorted((one for one in found if one is not None), key=lambda one: one.name)
+
+
+def _runtime(name: str, how: Mapping[str, Any]) -> Runtime | None:
+    if how.get("gap"):
+        return None
+    facts = [("After a death", RESUMES.get(str(how.get("resumes")), "not stated"))]
+    facts.append(("Other nodes", "take over" if how.get("fails_over") else "can’t take over"))
+    if how.get("profile"):
+        facts.insert(0, ("Profile", PROFILES.get(str(how["profile"]), str(how["profile"]))))
+    if how.get("versions"):
+        facts.append(("Versions", str(how["versions"])))
+    runs, cpu = number(pick(how, "server", "runs")), number(pick(how, "server", "cpu_seconds"))
+    if runs and cpu is not None:
+        facts.append(("Shared server", f"{cpu / runs:.2f} s of CPU for each run, charged to it pro rata"))
+    settings = tuple((str(key), str(value)) for key, value in table(how, "settings").items())
+    return Runtime(name, str(how.get("about") or ""), tuple(facts), settings)
+
+
+def about(environment: Mapping[str, Any], name: str) -> str:
+    """A SUT in one line: what it is, with which settings, and who resumes."""
+    how = table(environment, "suts", name)
+    parts = [str(how.get("about") or "").rstrip("."), f"{how['profile']} settings" if how.get("profile") else ""]
+    parts.append(SHORT.get(str(how.get("resumes")), ""))
+    return " · ".join(filter(None, parts))
+
+
+def gaps(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """(sut+chain, why) of everything that was asked for and could not be run."""
+    return [(str(key), str(why)) for key, why in table(summary, "gaps").items()]

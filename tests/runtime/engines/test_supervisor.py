@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kintsugi.runtime.engines import supervisor
+from kintsugi.runtime.engines.supervisor import Supervisor, leave, submitted
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(supervisor, "time", clock)
+    return clock
+
+
+def test_a_run_is_left_whole_and_found(tmp_path: Path) -> None:
+    leave(tmp_path, "r0", {"chain": "naive"})
+    leave(tmp_path, "r0", {"chain": "naive"})
+    assert list(submitted(tmp_path)) == ["r0"]
+    assert submitted(tmp_path)["r0"].read_text() == '{"chain": "naive"}'
+
+
+def test_a_run_has_one_worker_which_keeps_it_over_its_own_restart(tmp_path: Path) -> None:
+    leave(tmp_path, "r0", {})
+    one, two = Supervisor(tmp_path, "node1"), Supervisor(tmp_path, "node2")
+    assert one.due() == ["r0"]
+    assert two.due() == []
+    assert Supervisor(tmp_path, "node1").due() == ["r0"]
+
+
+def test_a_silent_worker_is_held_to_be_dead_only_after_the_budget(tmp_path: Path, clock: Clock) -> None:
+    leave(tmp_path, "r0", {})
+    one, two = Supervisor(tmp_path, "node1"), Supervisor(tmp_path, "node2")
+    assert one.due() == ["r0"]
+    assert two.lost() == []
+    clock.now += supervisor.DETECTION_SECONDS
+    assert two.due() == []
+    clock.now += 0.1
+    assert two.lost() == ["node1"]
+    assert two.due() == ["r0"]
+    assert one.claim("r0") is False
+
+
+def test_a_worker_that_beats_is_never_lost(tmp_path: Path, clock: Clock) -> None:
+    one, two = Supervisor(tmp_path, "node1"), Supervisor(tmp_path, "node2")
+    for _ in range(10):
+        clock.now += 1.0
+        one.beat()
+        assert two.lost() == []
+
+
+def test_silence_is_counted_from_when_it_was_first_seen(tmp_path: Path, clock: Clock) -> None:
+    Supervisor(tmp_path, "node1")
+    clock.now += 1_000.0
+    two = Supervisor(tmp_path, "node2")
+    assert two.lost() == []
+
+
+def test_what_a_lost_node_had_goes_to_one_of_those_that_try(tmp_path: Path) -> None:
+    leave(tmp_path, "r0", {})
+    leave(tmp_path, "r1", {})
+    one, two, three = (Supervisor(tmp_path, f"node{n}") for n in (1, 2, 3))
+    assert one.due() == ["r0", "r1"]
+    assert two.adopt("node1") == ["r0", "r1"]
+    assert three.adopt("node1") == []
+    assert one.adopt("node2") == ["r0", "r1"]
