@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
+from types import NoneType
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -75,8 +76,15 @@ def _fields_at(form: type[BaseModel], location: Sequence[int | str]) -> list[str
         if isinstance(current, type) and issubclass(current, BaseModel):
             if part not in current.model_fields:
                 return []
-            current = current.model_fields[str(part)].annotation
+            current = _there(current.model_fields[str(part)].annotation)
         else:
             arguments = [argument for argument in getattr(current, "__args__", ()) if argument is not str]
             current = arguments[-1] if arguments else None
     return list(current.model_fields) if isinstance(current, type) and issubclass(current, BaseModel) else []
+
+
+def _there(annotation: Any) -> Any:
+    """``X`` for an annotation ``X | None``; any other as it is."""
+    arguments = [argument for argument in getattr(annotation, "__args__", ()) if argument is not NoneType]
+    optional = len(arguments) == 1 and NoneType in annotation.__args__
+    return arguments[0] if optional else annotation

@@ -52,6 +52,13 @@ def main() -> None:
 
 
 _MANY = {"multiple": True, "metavar": "NAME"}
+_adapter = click.option(
+    "--adapter",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="A SUT of your own, by its adapter file (repeatable).",
+)
 
 
 @main.command()
@@ -60,12 +67,16 @@ _MANY = {"multiple": True, "metavar": "NAME"}
 @click.option("--chain", help="Only this chain (repeatable).", **_MANY)  # type: ignore[arg-type]
 @click.option("--workflow", help="Only these workflows (repeatable, may hold *).", **_MANY)  # type: ignore[arg-type]
 @click.option("--fault", help="Only this fault class (repeatable).", **_MANY)  # type: ignore[arg-type]
+@_adapter
 @click.option("--seed", default=7, show_default=True, help="Draws the plan, the wording and the model's mistakes.")
 @click.option("--jobs", type=click.IntRange(1, 256), help="Trials at once. [default: 10 for each core]")
 @click.option("--out", type=click.Path(path_type=Path), help="Results folder. [default: results/SUITE-sSEED-TIME]")
 @click.option("--resume", is_flag=True, help="Go on with the run that --out holds.")
 def run(**asked: Any) -> None:
-    """Run a suite and write its scorecard."""
+    """Run a suite and write its scorecard.
+
+    With --adapter FILE your own SUT is run beside naive+naive, or beside those that --sut and --chain name.
+    """
     from kintsugi.harness.commands.run import run_command
 
     sys.exit(_known_errors(run_command, **asked))
@@ -85,11 +96,12 @@ def list_(what: str | None) -> None:
 @click.option("--seed", default=7, show_default=True)
 @click.option("--claim", type=float, help="Say how many trials it takes to claim this rate, for example 0.99.")
 @click.option("--trials", is_flag=True, help="Print the id of every trial.")
-def plan(suite: str, seed: int, claim: float | None, trials: bool) -> None:  # noqa: FBT001 - a flag of the command line
+@_adapter
+def plan(**asked: Any) -> None:
     """Show what a suite would run, or how many trials a claim needs."""
     from kintsugi.harness.commands.show import plan_command
 
-    _known_errors(plan_command, suite, seed, claim, trials)
+    _known_errors(plan_command, **asked)
 
 
 @main.command()
@@ -127,11 +139,12 @@ def gate(results: Path, thresholds: Path | None, baseline: Path | None) -> None:
 @click.option("--trial", "trial_id", help="Which trial of a results folder: its id, or a part that only it has.")
 @click.option("--times", type=click.IntRange(1, 1000), default=1, show_default=True, help="How often to run it.")
 @click.option("--stored", is_flag=True, help="Tell the story of the stored history; run nothing.")
-def replay(source: Path, trial_id: str | None, times: int, stored: bool) -> None:  # noqa: FBT001 - a flag of the command line
+@_adapter
+def replay(**asked: Any) -> None:
     """Run one trial again and tell its story. SOURCE is a results folder, or a trial in a JSON file."""
     from kintsugi.harness.commands.replay import replay_command
 
-    sys.exit(_known_errors(replay_command, source, trial_id, times, stored))
+    sys.exit(_known_errors(replay_command, **asked))
 
 
 @main.command()
@@ -140,6 +153,16 @@ def doctor() -> None:
     from kintsugi.harness.commands.doctor import doctor_command
 
     sys.exit(_known_errors(doctor_command))
+
+
+@main.command()
+@click.option("--seed", default=7, show_default=True, help="Draws the wording of the model.")
+@click.option("--jobs", type=click.IntRange(1, 256), help="Trials at once. [default: 10 for each core]")
+def selftest(seed: int, jobs: int | None) -> None:
+    """Prove that planted bugs are caught, each by its fault, and that a runtime without them passes: exit 0, else 1."""
+    from kintsugi.harness.commands.selftest import selftest_command
+
+    sys.exit(_known_errors(selftest_command, seed, jobs))
 
 
 @main.group()
@@ -154,6 +177,31 @@ def workflow_check(files: tuple[Path, ...]) -> None:
     from kintsugi.harness.commands.show import workflow_check_command
 
     _known_errors(workflow_check_command, files)
+
+
+@main.group()
+def adapter() -> None:
+    """Bring a SUT of your own, in any language."""
+
+
+@adapter.command(name="check")
+@click.argument("adapter", metavar="FILE")
+@click.option("--seconds", type=click.FloatRange(1), default=60, show_default=True, help="How long a trial may take.")
+def adapter_check(**asked: Any) -> None:
+    """Check that the SUT of an adapter FILE (or of a name) keeps to the protocol: exit 0 if it does, else 1."""
+    from kintsugi.harness.commands.adapter import adapter_check_command
+
+    sys.exit(_known_errors(adapter_check_command, **asked))
+
+
+@adapter.command(name="new")
+@click.argument("name")
+@click.option("--language", type=click.Choice(["python", "node"]), default="python", show_default=True)
+def adapter_new(**asked: Any) -> None:
+    """Write NAME.toml and a skeleton agent into this folder; they pass `adapter check` as they are."""
+    from kintsugi.harness.commands.adapter import adapter_new_command
+
+    _known_errors(adapter_new_command, **asked)
 
 
 @main.command()

@@ -8,10 +8,13 @@ from kintsugi.faults.points import Point, Site
 from kintsugi.golden_workflows.reference import Call, trajectory
 from kintsugi.golden_workflows.spec import Workflow
 
-__all__ = ["END", "START", "sites"]
+__all__ = ["END", "REACT", "START", "sites"]
 
 START = "start"
 END = "end"
+
+REACT = frozenset({"naive", "own"})
+"""The chains whose model decides every call: ours, and what a SUT's own agent is taken to be."""
 
 _READ_PHASES = ("before", "after")
 _WRITE_PHASES = ("before", "during", "committed", "after")
@@ -21,8 +24,9 @@ _MODEL_PHASES = ("before", "during", "after")
 def sites(workflow: Workflow, chain: str) -> list[Site]:
     """The sites of a clean run, in the order in which it crosses them.
 
-    Tool, approval, timer, submit and end sites are the same for every chain. A naive chain's model is asked before
-    every call (and once more for the last word); an optimized chain's only at the plan's questions.
+    Tool, approval, timer, submit and end sites are the same for every chain. The model of a ReAct chain is asked
+    before every call (and once more for the last word); an optimized chain's only at the plan's questions. Sites that
+    an agent of another make does not cross are never exposed, and count for nothing.
     """
     return list(_sites(workflow, chain))
 
@@ -30,11 +34,11 @@ def sites(workflow: Workflow, chain: str) -> list[Site]:
 def _sites(workflow: Workflow, chain: str) -> Iterator[Site]:
     yield Site(Point("submit", START, phase="after"))
     for call in trajectory(workflow):
-        if chain == "naive" and call.kind != "model":
+        if chain in REACT and call.kind != "model":
             yield from _model(call.step, call.item, 1, "call")
         if call.needs_approval:
             yield from _approval(workflow, call)
-            if chain == "naive":
+            if chain in REACT:
                 yield from _model(call.step, call.item, 2, "call")
         if call.kind == "tool":
             yield from _tool(workflow, call)
@@ -42,7 +46,7 @@ def _sites(workflow: Workflow, chain: str) -> Iterator[Site]:
             yield from _model(call.step, call.item, 1, "answer")
         elif call.kind == "sleep":
             yield Site(Point("timer", call.step, phase="waiting"), drifts=_drifts(workflow, call.step))
-    if chain == "naive":
+    if chain in REACT:
         yield from _model(END, 0, 1, "close")
     for phase in ("before", "committed", "after"):
         yield Site(Point("end", END, phase=phase))

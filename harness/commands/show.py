@@ -12,7 +12,10 @@ from kintsugi.faults import FAULTS
 from kintsugi.golden_workflows.chains import CHAINS
 from kintsugi.golden_workflows.reference import check_truth, trajectory
 from kintsugi.golden_workflows.spec import FileProblem, load_workflow, load_workflows
-from kintsugi.harness.adapters import ADAPTERS, POLLING
+from kintsugi.harness.adapters import ADAPTERS
+from kintsugi.harness.adapters.adapter import OWN
+from kintsugi.harness.adapters.command import alone, load_adapters, polling
+from kintsugi.harness.commands.run import narrow
 from kintsugi.scenarios.planner import plan
 from kintsugi.scenarios.suite import load_suite, suite_names
 
@@ -21,6 +24,7 @@ __all__ = ["list_command", "plan_command", "workflow_check_command"]
 CHAIN_TEXTS = {
     "naive": "ReAct: the model decides every step, with the whole transcript at each turn",
     "optimized": "known structure is code; the model is asked only for judgement, with only what it needs",
+    OWN: "a SUT's own agent, whatever it is; the only chain of a SUT of your own (--adapter FILE)",
 }
 
 
@@ -29,7 +33,7 @@ def list_command(what: str | None) -> None:
     tables = {
         "suites": {name: load_suite(name).about for name in suite_names()},
         "suts": {name: adapter.about for name, adapter in ADAPTERS.items()},
-        "chains": {name: CHAIN_TEXTS.get(name, "") for name in CHAINS},
+        "chains": {name: CHAIN_TEXTS.get(name, "") for name in (*CHAINS, OWN)},
         "workflows": {name: workflow.task.title for name, workflow in load_workflows().items()},
         "faults": {name: fault.what for name, fault in FAULTS.items()},
     }
@@ -42,21 +46,26 @@ def list_command(what: str | None) -> None:
             click.echo(f"  {name:<{width}}  {text}")
 
 
-def plan_command(suite: str, seed: int, claim: float | None, trials: bool) -> None:  # noqa: FBT001 - as on the command line
+def plan_command(
+    suite: str,
+    seed: int,
+    claim: float | None,
+    trials: bool,  # noqa: FBT001 - as on the command line
+    adapter: Sequence[Path],
+) -> None:
     """Print what a suite would run, by fault and SUT, or what a claim needs."""
     if claim is not None:
         _claim(claim)
         return
-    chosen = load_suite(suite)
-    planned = plan(chosen, load_workflows(), seed, polling=POLLING)
+    own = load_adapters(adapter)
+    chosen, workflows, suts = narrow(load_suite(suite), [], [], [], [], own)
+    planned = plan(chosen, workflows, seed, suts, polling(own), alone(own))
     if trials:
         for trial in planned.trials:
             click.echo(trial.id)
         return
     counts = Counter((trial.fault or trial.kind if trial.kind != "timing" else "timing") for trial in planned.trials)
-    click.echo(
-        f"suite {chosen.name} {chosen.version}, seed {seed}: {len(planned.trials)} trials on {', '.join(chosen.suts)}"
-    )
+    click.echo(f"suite {chosen.name} {chosen.version}, seed {seed}: {len(planned.trials)} trials on {', '.join(suts)}")
     for name, count in counts.items():
         click.echo(f"  {name:<20} {count}")
     for key, workflow, fault in planned.not_applicable:

@@ -94,7 +94,7 @@ def told(site: Site) -> str:
     return " ".join(filter(None, facts))
 
 
-@pytest.mark.parametrize(("chain", "listed"), [("optimized", OPTIMIZED), ("naive", NAIVE)])
+@pytest.mark.parametrize(("chain", "listed"), [("optimized", OPTIMIZED), ("naive", NAIVE), ("own", NAIVE)])
 def test_the_sites_of_a_chain(chain: str, listed: str, restock: Workflow) -> None:
     assert [told(site) for site in sites(restock, chain)] == listed.strip().splitlines()
 
