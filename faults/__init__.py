@@ -15,6 +15,7 @@ from kintsugi.faults import (
     stale_data,
     tool_timeout,
     worker_kill,
+    zombie_worker,
 )
 from kintsugi.faults.fault import FaultClass
 
@@ -33,6 +34,7 @@ FAULTS: Mapping[str, FaultClass] = {
         node_loss,
         loop,
         retry_storm,
+        zombie_worker,
     )
 }
 """Every fault class by its name, in the order of the catalogue."""

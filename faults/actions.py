@@ -15,6 +15,7 @@ __all__ = [
     "Hold",
     "Kill",
     "Outage",
+    "Pause",
     "Refuse",
 ]
 
@@ -32,6 +33,19 @@ class Kill:
     """Only for phase ``after``: how long after the response was written the signal is sent."""
     times: int = 1
     """How often, where the boundary is reached again in the recovery."""
+
+
+@dataclass(frozen=True)
+class Pause:
+    """SIGSTOP the worker until another one has sent a request for its run, then SIGCONT.
+
+    What it had asked for is served meanwhile, so that the answer is there when it wakes. Where nobody takes the run
+    over in `seconds_max`, it is continued all the same, and there was no such fault.
+    Witness: the launcher's wait status, stopped and then continued, and the other worker's request between the two.
+    """
+
+    seconds_max: float = 12.0
+    """Several times the failure-detection budget of 2 s, and beyond what engines take to hand a run on."""
 
 
 @dataclass(frozen=True)
@@ -111,4 +125,4 @@ class Outage:
     retry_after_seconds: float | None = None
 
 
-Action = Kill | Hold | Cut | Answer | Refuse | Corrupt | Drift | Decide | Outage
+Action = Kill | Pause | Hold | Cut | Answer | Refuse | Corrupt | Drift | Decide | Outage

@@ -29,6 +29,9 @@ class Form:
     """Whether the fault outlasts a declared budget, so that stopping for a person is right."""
     pushed: bool = False
     """Whether it applies only to a SUT that decisions are pushed to: one that polls fetches each when it likes."""
+    taken_over: bool = False
+    """Whether it applies only to a SUT whose runs a worker on another node takes over: without a successor there is
+    no zombie."""
 
 
 @dataclass(frozen=True)

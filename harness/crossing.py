@@ -60,6 +60,7 @@ class Incoming:
         """Name the boundary that this request crosses."""
         occurrence = self.run.delivered[kind, step, item] + 1
         self.run.holder = self.generation
+        self.nemesis.taken_up(self.run, self.generation)
         return Crossing(self.number, self.run, self.generation, kind, step, item, occurrence, self.gone)
 
     async def struck(self, crossing: Crossing, phase: str) -> bool:

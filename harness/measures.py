@@ -256,7 +256,8 @@ def times(events: Sequence[Event]) -> Times:
     reports = of(events, "human", "end_report")
     started = submitted[0]["t"] if submitted else 0.0
     wall = (reports[-1]["t"] if reports else events[-1]["t"]) - started if events else 0.0
-    struck = of(events, "nemesis", "witnessed")
+    # What was stopped is witnessed only when it has been continued.
+    struck = of(events, "nemesis", "stopped", "witnessed")
     if not struck:
         return Times(wall=round(wall, 4))
     fault = struck[0]["t"]

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from kintsugi.faults import FAULTS
-from kintsugi.faults.actions import Action, Answer, Corrupt, Cut, Decide, Drift, Hold, Kill, Outage, Refuse
+from kintsugi.faults.actions import Action, Answer, Corrupt, Cut, Decide, Drift, Hold, Kill, Outage, Pause, Refuse
 from kintsugi.faults.points import Point
 from kintsugi.harness.session import TIME_SCALE, Generation, Run, Session
 from kintsugi.scenarios.trial import Strike
@@ -95,6 +95,16 @@ class _Armed:
         return point.occurrence >= wanted.occurrence if self.done else point.occurrence == wanted.occurrence
 
 
+@dataclass
+class _Stopped:
+    """A worker that stands still, and the run it held."""
+
+    victim: Generation
+    run: Run
+    successor: asyncio.Future[Generation]
+    """The first other worker that sent a request for the run since."""
+
+
 class Nemesis:
     """Carries out the schedule of one trial."""
 
@@ -103,6 +113,7 @@ class Nemesis:
         self._refuse = refuse
         self._armed = [_Armed(index, strike) for index, strike in enumerate(session.trial.schedule)]
         self._outage_until: float | None = None
+        self._stopped: list[_Stopped] = []
         self.striking = 0
         """How many strikes are being carried out: a trial is not over before the last one is witnessed."""
         for armed in self._armed:
@@ -142,6 +153,9 @@ class Nemesis:
     async def _do(self, armed: _Armed, action: Action, run: Run, crossing: Crossing | None) -> Directive | None:
         if isinstance(action, Kill):
             return await self._kill(armed, action, crossing.generation if crossing else run.holder)
+        if isinstance(action, Pause):
+            await self._pause(armed, action, run, crossing.generation if crossing else run.holder)
+            return None
         if isinstance(action, Drift):
             self._drift(armed, run)
         elif crossing is not None and isinstance(action, Hold):
@@ -196,6 +210,51 @@ class Nemesis:
             evidence += f", scratch folder gone: {not scratch.exists()}"
         self._witness(armed, evidence, generation=victim.number, pid=victim.process.pid)
         return Directive("drop")
+
+    async def _pause(self, armed: _Armed, action: Pause, run: Run, victim: Generation | None) -> None:
+        """Stop a worker; it is woken beside the trial, once another one has taken its run over."""
+        if victim is None or victim.process is None or not await self._session.workers.stop(victim.process):
+            self._session.history.add("nemesis", "missed", strike=armed.index, why="no worker that could be stopped")
+            return
+        victim.stopped = True
+        stopped = _Stopped(victim, run, asyncio.get_running_loop().create_future())
+        self._stopped.append(stopped)
+        self._tell_of(armed, victim, "stopped", "SIGSTOP, and all its threads stand still")
+        self._session.spawn(self._wake(armed, action, stopped))
+
+    async def _wake(self, armed: _Armed, action: Pause, stopped: _Stopped) -> None:
+        loop, victim = asyncio.get_running_loop(), stopped.victim
+        began = loop.time()
+        await asyncio.wait([stopped.successor], timeout=action.seconds_max)
+        self._stopped.remove(stopped)
+        assert victim.process is not None
+        victim.heard = False
+        goes_on = await self._session.workers.resume(victim.process)
+        seconds = round(loop.time() - began, 3)
+        victim.stopped, victim.woken, victim.started_at = False, True, loop.time()
+        if not goes_on:
+            why = "the worker did not live on after it was stopped"
+            self._session.history.add("nemesis", "missed", strike=armed.index, why=why)
+            return
+        self._tell_of(armed, victim, "continued", f"SIGCONT after {seconds:g} s")
+        if not stopped.successor.done():
+            why = f"nobody had taken the run over after {seconds:g} s"
+            self._session.history.add("nemesis", "missed", strike=armed.index, why=why)
+            return
+        successor = stopped.successor.result().number
+        evidence = f"stopped for {seconds:g} s, worker {successor} took the run over, then it was continued"
+        self._witness(armed, evidence, generation=victim.number, successor=successor, stopped_seconds=seconds)
+
+    def _tell_of(self, armed: _Armed, victim: Generation, what: str, evidence: str) -> None:
+        assert victim.process is not None
+        said = {"generation": victim.number, "pid": victim.process.pid, "evidence": evidence}
+        self._session.history.add("nemesis", what, strike=armed.index, **said)
+
+    def taken_up(self, run: Run, by: Generation) -> None:
+        """A worker has sent a request for a run; where the run's own stands still, that is who took it over."""
+        for stopped in self._stopped:
+            if stopped.run is run and stopped.victim is not by and not stopped.successor.done():
+                stopped.successor.set_result(by)
 
     def _drift(self, armed: _Armed, run: Run) -> None:
         drift = self._session.workflow.drifts[self._session.trial.drift]

@@ -117,6 +117,8 @@ class _Stage:
         self.living = 0
         self.restarting = 0
         self.nodes = 1
+        self.given_up = False
+        """Whether the whole suite is being ended, and its servers with it."""
 
     async def _human(self, incoming: Incoming) -> None:
         await self.human.serve(incoming)
@@ -130,6 +132,9 @@ class _Stage:
             await session.clients.call("provision", str(session.state_folder))
             await self._begin()
             await self._until_over(deadline_seconds)
+        except asyncio.CancelledError:
+            self.given_up = True
+            raise
         finally:
             await _to_its_end(self._clear_up())
 
@@ -284,7 +289,7 @@ class _Stage:
     async def _retire(self) -> None:
         """Remove the trial's traces from a shared server; what stays there disturbs no one, so a failure is noted."""
         session = self.session
-        if not session.adapter.retires:
+        if not session.adapter.retires or self.given_up:
             return
         try:
             await session.clients.call("retire", str(session.state_folder))

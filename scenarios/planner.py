@@ -57,10 +57,12 @@ def plan(
     seed: int,
     suts: Iterable[str] | None = None,
     polling: Collection[str] = (),
+    alone: Collection[str] = (),
 ) -> Plan:
     """The trials of a suite for one seed.
 
-    `suts` narrows the suite's own list of ``sut+chain``; `polling` names the SUTs that fetch decisions by themselves.
+    `suts` narrows the suite's own list of ``sut+chain``; `polling` names the SUTs that fetch decisions by themselves,
+    `alone` those of which no worker takes over another's runs.
     Shared points (those that every chain crosses) are drawn once, so that SUTs and chains are compared on the same
     ones; a chain's model points are drawn for that chain. Points are dealt evenly over phases, and each trial's
     weight says how many points of its phase it stands for.
@@ -83,6 +85,8 @@ def plan(
                 taken[workflow] |= {_physical(candidate) for candidate, _ in drawn}
                 if sut in polling:
                     drawn = [(candidate, weight) for candidate, weight in drawn if not candidate.form.pushed]
+                if sut in alone:
+                    drawn = [(candidate, weight) for candidate, weight in drawn if not candidate.form.taken_over]
                 if not drawn:
                     missing.append((name, workflow, share.fault))
                 trials += [_trial("fault", sut, chain, workflow, share.fault, c, seed, w) for c, w in drawn]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import resource
-import signal
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -19,8 +17,9 @@ from kintsugi.golden_workflows.chains import CHAINS
 from kintsugi.golden_workflows.spec import FileProblem, Workflow, load_workflows, nearest
 from kintsugi.harness.adapters import ADAPTERS, Adapter
 from kintsugi.harness.adapters.adapter import OWN
-from kintsugi.harness.adapters.command import load_adapters, polling, recorded, to_records
+from kintsugi.harness.adapters.command import alone, load_adapters, polling, recorded, to_records
 from kintsugi.harness.commands.finish import code_digest, finish, print_table
+from kintsugi.harness.commands.interrupts import EXIT_INTERRUPTED, to_its_end
 from kintsugi.harness.commands.progress import Progress
 from kintsugi.harness.mistakes import PROFILES
 from kintsugi.harness.results import FolderProblem, Results
@@ -35,8 +34,6 @@ REFERENCE = "naive+naive"
 
 JOBS_PER_CORE = 10
 EXIT_HARNESS = 4
-EXIT_INTERRUPTED = 130
-INTERRUPTS = (signal.SIGINT, signal.SIGTERM)
 DESCRIPTORS_BASE = 300
 """Open files of the harness itself, and of a storm of fifty workflows, which runs alone."""
 DESCRIPTORS_PER_TRIAL = 24
@@ -59,7 +56,7 @@ def run_command(  # noqa: PLR0913 - the options of the command line, by keyword
     """Run a suite into a results folder; the exit code."""
     own = load_adapters(adapter)
     narrowed, workflows, suts = narrow(load_suite(suite), sut, chain, workflow, fault, own)
-    the_plan = plan(narrowed, workflows, seed, suts, polling(own))
+    the_plan = plan(narrowed, workflows, seed, suts, polling(own), alone(own))
     if not the_plan.trials:
         raise FileProblem(f"suite {narrowed.name!r} has no trial for what was asked; see `kintsugi plan`")
     started = datetime.now(UTC)
@@ -141,25 +138,10 @@ def _run(
         told=lambda gap: progress.tell(f"not run: {gap}"),
     )
 
-    async def until_done_or_interrupted() -> None:
-        task = asyncio.ensure_future(work.run(the_plan.trials))
-        loop = asyncio.get_running_loop()
-
-        def interrupt() -> None:
-            # Once: a second Ctrl-C would cut the clearing up short.
-            for number in INTERRUPTS:
-                loop.add_signal_handler(number, lambda: None)
-            task.cancel()
-
-        for number in INTERRUPTS:
-            loop.add_signal_handler(number, interrupt)
-        await task
-
     with progress:
         try:
-            asyncio.run(until_done_or_interrupted())
-        except asyncio.CancelledError:
-            return EXIT_INTERRUPTED
+            if not to_its_end(work.run(the_plan.trials)):
+                return EXIT_INTERRUPTED
         finally:
             results.note_suts(work.suts)
     gaps = [how["gap"] for how in work.suts.values() if how["gap"]]
@@ -196,7 +178,10 @@ def narrow(
     for key in suts:
         name, _, its_chain = key.partition("+")
         _known("SUT", [name], adapters)
-        _known(f"chain of {name}", [its_chain], [OWN] if adapters[name].own_chain else CHAINS)
+        _known("chain", [its_chain], (*CHAINS, OWN))
+        if adapters[name].own_chain != (its_chain == OWN):
+            brings = f"brings its own agent: {name}+{OWN}" if adapters[name].own_chain else "brings no agent of its own"
+            raise FileProblem(f"{key}: {name} {brings}")
     _known("variance", [suite.variance], PROFILES)
     changes: dict[str, object] = {}
     if workflow:
@@ -245,4 +230,4 @@ def planned(results: Results) -> tuple[Suite, dict[str, Workflow], Plan]:
         "timing": suite.timing if asked["timing"] else None,
     }
     narrowed = suite.model_copy(update=changes)
-    return narrowed, workflows, plan(narrowed, workflows, asked["seed"], asked["suts"], polling(own))
+    return narrowed, workflows, plan(narrowed, workflows, asked["seed"], asked["suts"], polling(own), alone(own))

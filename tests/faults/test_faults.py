@@ -9,7 +9,7 @@ from typing import get_args
 import pytest
 
 from kintsugi.faults import FAULTS
-from kintsugi.faults.actions import Action, Answer, Corrupt, Cut, Decide, Drift, Hold, Kill, Outage, Refuse
+from kintsugi.faults.actions import Action, Answer, Corrupt, Cut, Decide, Drift, Hold, Kill, Outage, Pause, Refuse
 from kintsugi.faults.fault import Form, Layer
 from kintsugi.faults.points import Point, Site
 
@@ -34,6 +34,10 @@ SITES = {
     **{f"read@{p}": Site(Point("tool", "get", phase=p), "s.get", "read") for p in ("before", "after")},
     **{
         f"write@{p}": Site(Point("tool", "put", phase=p), "s.put", "write", "key")
+        for p in ("before", "during", "committed", "after")
+    },
+    **{
+        f"unkeyed@{p}": Site(Point("tool", "tell", phase=p), "s.tell", "write", "lookup")
         for p in ("before", "during", "committed", "after")
     },
     "write[1]@before": Site(Point("tool", "put", 1, phase="before"), "s.put", "write", "none"),
@@ -62,7 +66,8 @@ def at(*names: str) -> set[str]:
 AFTER = at("@after")
 EXACT = set(SITES) - AFTER
 PROPOSALS = at("call@during", "answer@during")
-TOOLS_BEFORE = at("read@before", "write@before", "write[1]@before")
+TOOLS_BEFORE = at("read@before", "write@before", "unkeyed@before", "write[1]@before")
+COMMITTED = at("write@committed", "unkeyed@committed")
 WAITS = at("human@waiting", "drifting@waiting")
 DRIFTS = at("drifting@waiting", "drifting_timer@waiting")
 MODEL_BEFORE = at("call@before", "answer@before", "close@before")
@@ -79,18 +84,18 @@ WHERE = {
     },
     "tool_timeout": {
         "not_applied": TOOLS_BEFORE,
-        "applied": at("write@committed"),
+        "applied": COMMITTED,
         "twice": TOOLS_BEFORE,
         "beyond_budget": TOOLS_BEFORE,
     },
-    "partial_side_effect": dict.fromkeys(("reset", "empty", "error_500", "killed"), at("write@committed")),
+    "partial_side_effect": dict.fromkeys(("reset", "empty", "error_500", "killed"), COMMITTED),
     "network_failure": {
         "refused": TOOLS_BEFORE | MODEL_BEFORE,
         "reset_before": TOOLS_BEFORE | MODEL_BEFORE,
         "reset_twice": TOOLS_BEFORE | MODEL_BEFORE,
         "silent": TOOLS_BEFORE | MODEL_BEFORE,
         "reset_generated": MODEL_DURING,
-        "reset_committed": at("write@committed"),
+        "reset_committed": COMMITTED,
     },
     "malformed_output": {
         **dict.fromkeys(
@@ -130,7 +135,13 @@ WHERE = {
         "rambles_2": at("answer@during"),
         "rambles_forever": at("answer@during"),
     },
-    "retry_storm": dict.fromkeys(("unavailable_503", "limited_429"), at("read@before", "write@before")),
+    "retry_storm": dict.fromkeys(
+        ("unavailable_503", "limited_429"), at("read@before", "write@before", "unkeyed@before")
+    ),
+    "zombie_worker": {
+        "in_flight": at("read@before", "write@before", "write@during", "write@committed") | MODEL_BEFORE | MODEL_DURING,
+        "parked": WAITS | DRIFTS | at("timer@waiting"),
+    },
 }
 
 
@@ -146,7 +157,10 @@ def test_the_table_holds_every_form() -> None:
 
 
 def test_a_fault_that_strikes_a_write_strikes_one_of_any_kind() -> None:
+    """But for a worker that is stopped: whether a zombie's write has happened can be told only of one with a key."""
     for fault, form in FORMS:
+        if fault == "zombie_worker":
+            continue
         for phase in ("before", "during", "committed", "after"):
             kinds = {
                 form.applies(Site(Point("tool", "put", phase=phase), "s.put", "write", kind))
@@ -192,7 +206,9 @@ def test_a_form_is_composed_of_the_actions_there_are(fault: str, form: Form) -> 
     # An action that is done beside the boundary comes last, after the kill that goes with it.
     assert all(isinstance(action, Kill) for action in form.actions[:-1])
     lost = [action for action in form.actions if isinstance(action, Kill) and action.restart == "never"]
-    assert bool(lost) == (form.nodes > 1), "a node that never comes back leaves another one"
+    paused = [action for action in form.actions if isinstance(action, Pause)]
+    assert bool(lost or paused) == (form.nodes > 1), "a node that stands still, or never comes back, leaves another one"
+    assert bool(paused) == form.taken_over
     assert (form.copies > 1) == any(isinstance(action, Outage) for action in form.actions)
 
 
@@ -221,7 +237,7 @@ def test_numbers_are_possible(fault: str, form: Form) -> None:
             case Decide(delay_hours=hours, deliveries=deliveries):
                 assert hours > 0
                 assert deliveries >= 1
-            case Drift():
+            case Drift() | Pause():
                 pass
 
 
@@ -231,6 +247,13 @@ def test_an_action_is_plain_data(action: type) -> None:
     assert getattr(action, "__dataclass_params__").frozen  # noqa: B009 - unknown to the type of a type
     assert all(field.type for field in fields(action))
     assert (action.__doc__ or "").strip()
+
+
+def test_a_worker_is_stopped_for_longer_than_anyone_takes_to_notice() -> None:
+    for form in FAULTS["zombie_worker"].forms:
+        (pause,) = form.actions
+        assert isinstance(pause, Pause)
+        assert pause.seconds_max > 2.0, "the failure-detection budget of every SUT"
 
 
 def test_what_outlasts_a_budget_may_halt() -> None:

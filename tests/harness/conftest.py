@@ -379,6 +379,12 @@ class StandIn:
         await self.reaped.wait()
         return Exit(-9, 9, 0.0)
 
+    async def stop(self, process: object) -> bool:
+        return not self.reaped.is_set()
+
+    async def resume(self, process: object) -> bool:
+        return not self.reaped.is_set()
+
 
 class WatchedHistory(History):
     """A history whose events can be waited for."""

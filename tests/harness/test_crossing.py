@@ -8,12 +8,14 @@ import json
 import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from aiohttp import ClientError
 
-from kintsugi.faults.actions import Refuse
+from kintsugi.faults import FAULTS
+from kintsugi.faults.actions import Pause, Refuse
 
 NewDoors = Callable[..., AbstractAsyncContextManager[Any]]
 
@@ -346,3 +348,63 @@ async def test_a_worker_that_is_dead_already_is_not_killed_again(open_doors: New
             await world.call("bank.pay", PAY)
         await world.until("nemesis", "missed")
         assert [event["strike"] for event in world.saw("nemesis", "witnessed")] == [0]
+
+
+# --- a worker that stands still -----------------------------------------------------------------------------
+
+ZOMBIE = "zombie_worker.in_flight@tool:pay[0]#1@before"
+
+
+async def test_a_stopped_worker_s_request_is_served_and_it_goes_on_once_another_has_taken_over(
+    open_doors: NewDoors,
+) -> None:
+    async with open_doors("finance/invoice_payment", ZOMBIE) as world:
+        zombie = world.worker
+        assert (await world.call("bank.pay", PAY)).status == 200
+        assert zombie.stopped
+        # What it sends itself, or others for other runs, is no take-over.
+        assert (await world.call("erp.get_order", ORDER)).status == 200
+        assert world.saw("nemesis", "continued") == []
+        world.worker = world.new_worker()
+        assert (await world.call("erp.get_order", ORDER)).status == 200
+        witnessed = await world.until("nemesis", "witnessed")
+        assert (witnessed["generation"], witnessed["successor"]) == (zombie.number, world.worker.number)
+        assert (zombie.stopped, zombie.woken, zombie.heard) == (False, True, False)
+        assert [event["what"] for event in world.saw("nemesis")][1:] == [
+            "injected",
+            "stopped",
+            "continued",
+            "witnessed",
+        ]
+
+
+async def test_where_nobody_takes_over_there_was_no_zombie(
+    open_doors: NewDoors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fault = FAULTS["zombie_worker"]
+    brief = replace(fault, forms=tuple(replace(form, actions=(Pause(seconds_max=0.05),)) for form in fault.forms))
+    monkeypatch.setitem(FAULTS, "zombie_worker", brief)
+    async with open_doors("finance/invoice_payment", ZOMBIE) as world:
+        assert (await world.call("bank.pay", PAY)).status == 200
+        assert (await world.until("nemesis", "missed"))["why"].startswith("nobody had taken the run over after 0.0")
+        assert len(world.saw("nemesis", "continued")) == 1
+        assert world.saw("nemesis", "witnessed") == []
+        assert not world.worker.stopped
+
+
+async def test_a_worker_that_ends_while_it_stands_still_is_no_zombie(open_doors: NewDoors) -> None:
+    async with open_doors("finance/invoice_payment", ZOMBIE) as world:
+        assert (await world.call("bank.pay", PAY)).status == 200
+        world.workers.reaped.set()
+        world.worker = world.new_worker()
+        assert (await world.call("erp.get_order", ORDER)).status == 200
+        assert (await world.until("nemesis", "missed"))["why"] == "the worker did not live on after it was stopped"
+        assert world.saw("nemesis", "witnessed") == []
+
+
+async def test_a_worker_that_can_t_be_stopped_is_left_alone(open_doors: NewDoors) -> None:
+    async with open_doors("finance/invoice_payment", ZOMBIE) as world:
+        world.workers.reaped.set()
+        assert (await world.call("bank.pay", PAY)).status == 200
+        assert (await world.until("nemesis", "missed"))["why"] == "no worker that could be stopped"
+        assert world.saw("nemesis", "stopped") == []

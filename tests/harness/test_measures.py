@@ -458,6 +458,17 @@ def test_times_of_a_calm_run() -> None:
     assert measures.times([]) == Times()
 
 
+def test_times_after_a_stop_run_from_it_and_not_from_its_end() -> None:
+    where = {"generation": 2, "run": "r0", "step": "pay", "item": 0}
+    events = [
+        {"t": 1.0, "who": "nemesis", "what": "stopped"},
+        {"t": 3.5, "who": "world", "what": "request", **where},
+        {"t": 3.6, "who": "nemesis", "what": "witnessed"},
+        {"t": 4.0, "who": "human", "what": "end_report", **where, "step": "end"},
+    ]
+    assert measures.times(events) == Times(wall=4.0, detect=2.5, progress=2.5, end=3.0)
+
+
 def test_times_from_a_fault_to_detection_progress_and_end() -> None:
     events = [
         at(0.0, "runner", "submitted"),

@@ -60,6 +60,8 @@ class Ran:
     pids_alive_when_witnessed: list[int] = field(default_factory=list)
     scratch_when_witnessed: list[bool] = field(default_factory=list)
     refused: list[bool] = field(default_factory=list)
+    states: dict[str, set[str]] = field(default_factory=dict)
+    """How the kernel had the threads of a worker when it was said to be stopped, and when to be continued."""
 
     @property
     def result(self) -> TrialResult:
@@ -143,6 +145,9 @@ class Watched(History):
                 self.ran.pids_alive_when_witnessed.append(data["pid"])
             node = next(e["node"] for e in self.events if e.get("pid") == data["pid"])
             self.ran.scratch_when_witnessed.append((self.folder / node).exists())
+        if (who, what) in {("nemesis", "stopped"), ("nemesis", "continued")}:
+            threads = Path(f"/proc/{data['pid']}/task").glob("*/stat")
+            self.ran.states[what] = {thread.read_text().rpartition(") ")[2][0] for thread in threads}
         return super().add(who, what, **data)
 
 
@@ -338,8 +343,32 @@ def out_of_order(ran: Ran, action: actions.Outage) -> None:
             assert (event["status"] == action.status) == (came < until)
 
 
+def paused(ran: Ran, action: actions.Pause) -> None:
+    """It stood still with all its threads until another worker had taken the run over, and lived on."""
+    ((injected, witnessed),) = ran.strikes()
+    (stopped,) = ran.saw("nemesis", "stopped")
+    (continued,) = ran.saw("nemesis", "continued")
+    assert ran.states["stopped"] == {"T"}
+    assert ran.states["continued"].isdisjoint({"T", "Z"})
+    zombie, successor = witnessed["generation"], witnessed["successor"]
+    assert (stopped["generation"], continued["generation"]) == (zombie, zombie)
+    assert successor != zombie
+    assert witnessed["stopped_seconds"] < action.seconds_max
+    between = ran.events[ran.position(stopped) : ran.position(continued)]
+    acted = [event["generation"] for event in between if event["what"] in {"request", "ask", "asked", "end_report"}]
+    assert set(acted) == {successor}
+    # What it had asked for was served while it stood still.
+    if injected["request"] is not None:
+        assert ran.delivered(injected["request"])
+        assert all(ran.position(e) < ran.position(continued) for e in ran.about(injected["request"]))
+    # It was still alive when the trial was over, and had its chance to act.
+    (exited,) = [event for event in ran.saw("runner", "exited") if event["generation"] == zombie]
+    assert exited["t"] - continued["t"] >= trial_module.RESTARTED_SECONDS * JUST_BEFORE
+
+
 EVIDENCE: Mapping[type, Callable[[Ran, Any], None]] = {
     actions.Kill: killed,
+    actions.Pause: paused,
     actions.Hold: held,
     actions.Cut: cut,
     actions.Answer: answered,

@@ -135,6 +135,15 @@ def test_a_sut_that_polls_is_not_given_what_is_pushed() -> None:
     assert drawn(of(found, "naive+naive")) == kept
 
 
+def test_a_sut_whose_runs_nobody_takes_over_meets_no_zombie() -> None:
+    suite = suite_of({"fault": "zombie_worker", "shared": 2, "model": 1}, suts=["minimal+naive", "naive+naive"])
+    found = plan(suite, WORKFLOWS, 7, alone=["naive"])
+    assert len(of(found, "minimal+naive")) == 3 * len(WORKFLOWS)
+    assert {trial.nodes for trial in of(found, "minimal+naive")} == {2}
+    assert of(found, "naive+naive") == []
+    assert found.not_applicable == tuple(("naive+naive", name, "zombie_worker") for name in sorted(WORKFLOWS))
+
+
 def test_a_polling_sut_with_nothing_else_to_be_given(restock: Workflow) -> None:
     share = {"fault": "approval_delay", "shared": 1, "forms": ["delivered_twice"]}
     suite = suite_of(share, suts=["minimal+naive", "naive+naive"])
@@ -146,7 +155,7 @@ def test_ten_classes_of_faults_meet_four_classes_of_workflows() -> None:
     assert {"finance", "marketing", "research", "data"} <= CLASSES
     for sut in SUTS:
         cells = Counter((trial.fault, trial.workflow.split("/")[0]) for trial in of(PLAN, sut))
-        assert set(cells) == {(fault, name) for fault in FAULTS for name in CLASSES}
+        assert set(cells) == {(share.fault, name) for share in STANDARD.faults for name in CLASSES}
 
 
 def test_at_least_three_hundred_faults_are_planned_for_each_sut() -> None:

@@ -1,0 +1,46 @@
+"""The SUTs with a planted bug, by which the benchmark proves itself. They are in no suite, and no list of SUTs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from kintsugi.harness.adapters import minimal
+from kintsugi.harness.adapters.adapter import Adapter
+
+__all__ = ["PLANTED"]
+
+RUNTIME = "kintsugi.runtime.engines.planted"
+CHAINS = "kintsugi.golden_workflows.chains.planted"
+
+
+def _adapter(name: str, *, side: str = "", chains: str = "") -> Adapter:
+    return Adapter(
+        name=f"planted_{name}",
+        about=f"The minimal runtime, but: {name.replace('_', ' ')}.",
+        side=f"{RUNTIME}:{side}" if side else minimal.ADAPTER.side,
+        decisions=minimal.ADAPTER.decisions,
+        fails_over=minimal.ADAPTER.fails_over,
+        chains=f"{CHAINS}:{chains}" if chains else minimal.ADAPTER.chains,
+    )
+
+
+PLANTED: Mapping[str, Adapter] = {
+    adapter.name: adapter
+    for adapter in (
+        _adapter("forgets_the_last_step", side="FORGETS_THE_LAST_STEP"),
+        _adapter("records_first", side="RECORDS_FIRST"),
+        _adapter("no_key", side="NO_KEY"),
+        _adapter("new_key_each_time", side="NEW_KEY_EACH_TIME"),
+        _adapter("sends_again_blindly", side="SENDS_AGAIN_BLINDLY"),
+        _adapter("loses_approvals", side="LOSES_APPROVALS"),
+        _adapter("asks_again", side="ASKS_AGAIN"),
+        _adapter("acts_on_stale_reads", chains="ACTS_ON_STALE_READS"),
+        _adapter("believes_the_model", side="BELIEVES_THE_MODEL"),
+        _adapter("no_backoff", side="NO_BACKOFF"),
+        _adapter("no_fencing", side="NO_FENCING"),
+        _adapter("dies_silently", side="DIES_SILENTLY"),
+        _adapter("says_it_is_done", side="SAYS_IT_IS_DONE"),
+        _adapter("swallows_rejection", chains="SWALLOWS_REJECTION"),
+    )
+}
+"""Every one by its name."""

@@ -1,0 +1,269 @@
+"""What the benchmark has to catch: SUTs with one planted bug each, the faults that show it, and what is then seen.
+
+Every bug meets the same trials as the runtime without it, which has to pass them all. Pure: `planned` says what to
+run, `judged` holds what came of it against what was expected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from kintsugi.faults import FAULTS
+from kintsugi.faults.points import Point
+from kintsugi.harness.adapters import minimal
+from kintsugi.harness.records import TrialResult
+from kintsugi.scenarios.trial import Strike, Trial
+
+__all__ = ["BUGS", "CORRECT", "Bug", "Row", "Sign", "judged", "planned", "seen"]
+
+CORRECT = minimal.ADAPTER.name
+"""The SUT without a bug."""
+CHAIN = "optimized"
+CLEAN = frozenset({"correct", "correct_halt"})
+ASKED_AGAIN = "approval asked again"
+STORM = "storm out of bounds"
+
+
+@dataclass(frozen=True)
+class Sign:
+    """One fault that shows a bug.
+
+    `caught_as` is a verdict, or what a figure of the scorecard says: an approval asked again though the first was
+    good, more calls to a failing tool than the suite allows. `reason` is a part of the verdict's reason.
+    """
+
+    workflow: str
+    strike: str
+    caught_as: str
+    reason: str = ""
+    drift: str = ""
+    copies: int = 0
+    """How many workflows at once, where that many show it; as many as the fault's form has where 0."""
+
+    def trial(self, sut: str, seed: int) -> Trial:
+        """The trial of a SUT in which it shows."""
+        named, _, point = self.strike.partition("@")
+        fault, _, form = named.partition(".")
+        what = FAULTS[fault].form(form)
+        strike = Strike(fault, form, Point.parse(point))
+        return Trial(
+            "fault",
+            sut,
+            CHAIN,
+            self.workflow,
+            (strike,),
+            seed,
+            copies=self.copies or what.copies,
+            nodes=what.nodes,
+            drift=self.drift,
+        )
+
+
+@dataclass(frozen=True)
+class Bug:
+    """One planted bug: the SUT that has it, and by which faults it is caught, each time."""
+
+    what: str
+    sut: str
+    signs: tuple[Sign, ...]
+
+
+INVOICE = "finance/invoice_payment"
+REFUND = "finance/customer_refund"
+LEADS = "marketing/lead_follow_up"
+LETTERS = "data/dead_letter_replay"
+
+BUGS: Sequence[Bug] = (
+    # First those whose trials take longest.
+    Bug(
+        "loses approvals on restart",
+        "planted_loses_approvals",
+        (
+            Sign(INVOICE, "worker_kill.at_boundary@tool:pay[0]#1@before", "lost", "before the deadline"),
+            Sign(LETTERS, "worker_kill.at_boundary@tool:purge[0]#1@before", "lost", "before the deadline"),
+        ),
+    ),
+    Bug(
+        "zombie commits after losing its lease",
+        "planted_no_fencing",
+        (
+            Sign(INVOICE, "zombie_worker.in_flight@tool:order[0]#1@before", "corrupted", "duplicate effect"),
+            Sign(INVOICE, "zombie_worker.in_flight@tool:pay[0]#1@committed", "corrupted", "duplicate effect"),
+            Sign(LETTERS, "zombie_worker.parked@human:purge[0]#1@waiting", "corrupted", "duplicate effect"),
+        ),
+    ),
+    Bug(
+        "forgets the last step on restart",
+        "planted_forgets_the_last_step",
+        (
+            Sign(INVOICE, "worker_kill.at_boundary@tool:tell[0]#1@before", "corrupted", "duplicate effect of erp.post"),
+            Sign(LEADS, "worker_kill.at_boundary@tool:log[0]#1@before", "corrupted", "duplicate effect of mail.send"),
+        ),
+    ),
+    Bug(
+        "records the result before the effect",
+        "planted_records_first",
+        (
+            Sign(INVOICE, "worker_kill.at_boundary@tool:tell[0]#1@before", "corrupted", "missing effect of mail.send"),
+            Sign(INVOICE, "worker_kill.at_boundary@tool:note[0]#1@before", "corrupted", "missing effect of erp.post"),
+        ),
+    ),
+    Bug(
+        "no idempotency key",
+        "planted_no_key",
+        (
+            Sign(INVOICE, "partial_side_effect.reset@tool:pay[0]#1@committed", "corrupted", "duplicate effect of bank"),
+            Sign(REFUND, "worker_kill.at_boundary@tool:refund[0]#1@committed", "corrupted", "duplicate effect of shop"),
+        ),
+    ),
+    Bug(
+        "new key on each retry",
+        "planted_new_key_each_time",
+        (
+            Sign(INVOICE, "partial_side_effect.reset@tool:pay[0]#1@committed", "corrupted", "duplicate effect of bank"),
+            Sign(REFUND, "worker_kill.at_boundary@tool:refund[0]#1@committed", "corrupted", "duplicate effect of shop"),
+        ),
+    ),
+    Bug(
+        "retries an opaque tool blindly",
+        "planted_sends_again_blindly",
+        (
+            Sign(INVOICE, "partial_side_effect.empty@tool:tell[0]#1@committed", "corrupted", "duplicate effect"),
+            Sign(LEADS, "worker_kill.at_boundary@tool:mail[1]#1@committed", "corrupted", "duplicate effect"),
+        ),
+    ),
+    Bug(
+        "asks approval again",
+        "planted_asks_again",
+        (
+            Sign(INVOICE, "worker_kill.at_boundary@tool:pay[0]#1@before", ASKED_AGAIN),
+            Sign(LETTERS, "worker_kill.at_boundary@tool:purge[0]#1@before", ASKED_AGAIN),
+        ),
+    ),
+    Bug(
+        "acts on stale reads",
+        "planted_acts_on_stale_reads",
+        (
+            Sign(
+                INVOICE,
+                "stale_data.while_waiting@human:pay[0]#1@waiting",
+                "corrupted",
+                "stale effect of bank.pay",
+                drift="corrected_amount",
+            ),
+            Sign(
+                REFUND,
+                "stale_data.while_restarting@human:refund[0]#1@waiting",
+                "corrupted",
+                "stale effect of shop.refund",
+                drift="partly_refunded",
+            ),
+        ),
+    ),
+    Bug(
+        "commits malformed output to state",
+        "planted_believes_the_model",
+        (
+            Sign(
+                INVOICE,
+                "malformed_output.wrong_types@model:match[0]#1@during",
+                "corrupted",
+                "wrong arguments effect of erp.post_note",
+            ),
+            Sign(REFUND, "malformed_output.missing_parameter@model:judge[0]#1@during", "failed"),
+        ),
+    ),
+    Bug(
+        "retries without backoff",
+        "planted_no_backoff",
+        (
+            # A few at once: what fifty can send in a second is bounded by the machine as well.
+            Sign(INVOICE, "retry_storm.unavailable_503@tool:invoice[0]#1@before", STORM, copies=5),
+            Sign(LETTERS, "retry_storm.unavailable_503@tool:letters[0]#1@before", STORM, copies=5),
+        ),
+    ),
+    Bug(
+        "dies silently",
+        "planted_dies_silently",
+        (
+            Sign(INVOICE, "network_failure.reset_before@tool:order[0]#1@before", "lost", "no worker was left"),
+            Sign(LETTERS, "tool_timeout.not_applied@tool:consumer[0]#1@before", "lost", "no worker was left"),
+        ),
+    ),
+    Bug(
+        "reports success without doing the work",
+        "planted_says_it_is_done",
+        (
+            Sign(INVOICE, "tool_timeout.not_applied@tool:tell[0]#1@before", "corrupted", "missing effect of mail.send"),
+            Sign(LEADS, "network_failure.reset_before@tool:assign[0]#1@before", "corrupted", "missing effect of crm"),
+        ),
+    ),
+    Bug(
+        "swallows rejection",
+        "planted_swallows_rejection",
+        (
+            Sign(INVOICE, "approval_delay.rejected@human:pay[0]#1@waiting", "corrupted", "extra effect of erp.post"),
+            Sign(LETTERS, "approval_delay.rejected@human:purge[0]#1@waiting", "corrupted", "extra effect of queue"),
+        ),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was expected of a SUT under a fault, and what was seen."""
+
+    what: str
+    """The bug; empty for the runtime without one."""
+    sut: str
+    workflow: str
+    strike: str
+    expected: str
+    seen: str
+    good: bool
+
+
+def planned(bugs: Sequence[Bug], seed: int) -> list[Trial]:
+    """Every trial there is to run, each once, and the clean run of each of their cells, which has to be correct."""
+    trials = [sign.trial(bug.sut, seed) for bug in bugs for sign in bug.signs]
+    trials += [sign.trial(CORRECT, seed) for bug in bugs for sign in bug.signs]
+    cells = dict.fromkeys((trial.sut, trial.workflow) for trial in trials)
+    baselines = [Trial("baseline", sut, CHAIN, workflow, seed=seed) for sut, workflow in cells]
+    return baselines + list({trial.id: trial for trial in trials}.values())
+
+
+def seen(result: TrialResult | None) -> list[str]:
+    """What a result shows: its verdict, or why there is none, and each figure that is out of bounds."""
+    if result is None:
+        return ["not run"]
+    shown: list[str] = [result.verdict or result.injection]
+    if result.human.re_asked:
+        shown.append(ASKED_AGAIN)
+    if result.storm is not None and not result.storm.within_bounds:
+        shown.append(STORM)
+    return shown
+
+
+def judged(bugs: Sequence[Bug], seed: int, results: Mapping[str, TrialResult]) -> list[Row]:
+    """One row for each sign of each bug, and then one for each trial of the runtime without any."""
+    rows = [_caught(bug, sign, results.get(sign.trial(bug.sut, seed).id)) for bug in bugs for sign in bug.signs]
+    signs = {sign.trial(CORRECT, seed).id: sign for bug in bugs for sign in bug.signs}
+    return rows + [_passed(sign, results.get(name)) for name, sign in signs.items()]
+
+
+def _caught(bug: Bug, sign: Sign, result: TrialResult | None) -> Row:
+    good = sign.caught_as in seen(result) and result is not None and sign.reason in result.reason
+    expected = f"{sign.caught_as}: {sign.reason}" if sign.reason else sign.caught_as
+    return Row(bug.what, bug.sut, sign.workflow, sign.strike, expected, _said(result), good)
+
+
+def _passed(sign: Sign, result: TrialResult | None) -> Row:
+    shown = seen(result)
+    good = len(shown) == 1 and shown[0] in CLEAN
+    return Row("", CORRECT, sign.workflow, sign.strike, " or ".join(sorted(CLEAN)), _said(result), good)
+
+
+def _said(result: TrialResult | None) -> str:
+    shown = ", ".join(seen(result))
+    return f"{shown}: {result.reason}" if result is not None else shown
