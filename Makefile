@@ -16,6 +16,11 @@ UV := uv==0.13.9
 BASE := $(VENV)/.base-installed
 DEV := $(VENV)/.dev-installed
 PROJECT := $(VENV)/.project-installed
+ENGINES := $(VENV)/.engines-installed
+RESTATE := $(VENV)/.restate-server-installed
+
+# Restate's server is a program that its makers ship through npm; the suite accepts this version and its patches.
+RESTATE_SERVER := @restatedev/restate-server@1.7.12
 
 # uv is many times faster; pip does the same where uv can't be installed or can't reach the index.
 install = if [ -x $(BIN)/uv ] && VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet $(1); then :; \
@@ -24,13 +29,14 @@ install = if [ -x $(BIN)/uv ] && VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --qui
 .DEFAULT_GOAL := help
 # The stamps write into one environment.
 .NOTPARALLEL:
-.PHONY: help run test bench check lock clean
+.PHONY: help run test bench check engines lock clean
 
 help:
 	@echo "make run     run the $(SUITE) suite and write its scorecard to results/"
 	@echo "make test    run the tests"
 	@echo "make bench   measure speed"
 	@echo "make check   lint, formatting and types"
+	@echo "make engines install the workflow engines that can be scored, Restate's server included (from npm)"
 	@echo "make lock    renew the lock files from pyproject.toml"
 	@echo "make clean   remove the environment, caches and builds; results/ is kept"
 
@@ -71,12 +77,29 @@ $(PROJECT): pyproject.toml src/kintsugi/__init__.py $(BASE)
 	@$(call install,--no-deps --no-build-isolation -e .)
 	@touch $@
 
+engines: $(PROJECT) $(ENGINES) $(RESTATE)
+
+$(ENGINES): requirements-engines.lock $(BASE)
+	@echo "Installing the Python packages of LangGraph, DBOS, Restate, Temporal and Pydantic AI ..."
+	@$(call install,--require-hashes -r requirements-engines.lock)
+	@touch $@
+
+# Without its scripts, which only report the installation to a counter of downloads.
+$(RESTATE): $(BASE)
+	@if command -v npm >/dev/null; then \
+		echo "Installing $(RESTATE_SERVER) into $(VENV)/npm (Business Source License) ..."; \
+		npm install --prefix $(VENV)/npm --no-audit --no-fund --ignore-scripts --loglevel error $(RESTATE_SERVER) && touch $@; \
+	else \
+		echo "npm is not there, so Restate's server was not installed; its trials will be a gap." >&2; \
+	fi
+
 # Keeps what is locked and still fits; newer versions: make lock ARGS=--upgrade
-# The base lock takes its versions from the larger one, so that both describe the same environment.
+# The others take their versions from the largest one, so that all describe the same environment.
 LOCK := pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url $(ARGS)
 lock: $(BASE)
 	$(BIN)/uv $(LOCK) pyproject.toml --all-extras --group dev -o requirements-dev.lock
 	$(BIN)/uv $(LOCK) pyproject.toml --group build -c requirements-dev.lock -o requirements.lock
+	$(BIN)/uv $(LOCK) pyproject.toml --extra engines -c requirements-dev.lock -o requirements-engines.lock
 
 clean:
 	rm -rf $(VENV) build dist htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis
