@@ -7,7 +7,7 @@ must not carry any of the harness. It speaks JSON lines. On standard input:
     {"do": "go", "id"}                                                let it run
     {"do": "signal", "id", "signal"}                                  send it a signal, if it has not been reaped,
                                                                       and to all it has started
-    {"do": "call", "id", "verb", "arguments"}                         call a client verb of the SUT, in this process
+    {"do": "call", "id", "verb", "arguments"}                         call a client verb of the SUT, in a thread
 
 and on standard output, in answer or when it happens:
 
@@ -30,6 +30,7 @@ import os
 import selectors
 import signal
 import sys
+import threading
 import traceback
 from pathlib import Path
 from typing import Any
@@ -86,13 +87,18 @@ class Launcher:
         os.dup2(2, 1)
         self.module, self.table = load(side, chains)
         sys.stdout.flush()
+        self.speaking = threading.Lock()
+        self.provisioning = threading.Lock()
         self.children: dict[int, str] = {}
         self.pids: dict[str, int] = {}
         self.gates: dict[str, int] = {}
 
     def say(self, **message: Any) -> None:
-        """Send a line to the harness."""
-        os.write(self.answers, (json.dumps(message) + "\n").encode())
+        """Send a line to the harness, whole, whoever else has something to say."""
+        left = (json.dumps(message) + "\n").encode()
+        with self.speaking:
+            while left:
+                left = left[os.write(self.answers, left) :]
 
     def loop(self) -> None:
         """Serve until standard input ends, then kill what is left."""
@@ -139,10 +145,18 @@ class Launcher:
             if name in self.pids:
                 send(self.pids[name], command["signal"])
         elif what == "call":
-            try:
-                self.say(id=name, result=getattr(self.module, command["verb"])(*command["arguments"]))
-            except Exception as error:  # noqa: BLE001 - whatever the SUT's client raises is the harness's to judge
-                self.say(id=name, error=f"{type(error).__name__}: {error}")
+            # Each in a thread of its own: one that has to wait must not hold up those of other trials.
+            threading.Thread(target=self.call, args=(command,), daemon=True).start()
+
+    def call(self, command: dict[str, Any]) -> None:
+        """Call a client verb and say what came of it. What is provisioned is so one after another."""
+        verb = command["verb"]
+        try:
+            with self.provisioning if verb == "provision" else contextlib.nullcontext():
+                result = getattr(self.module, verb)(*command["arguments"])
+            self.say(id=command["id"], result=result)
+        except Exception as error:  # noqa: BLE001 - whatever the SUT's client raises is the harness's to judge
+            self.say(id=command["id"], error=f"{type(error).__name__}: {error}")
 
     def start(self, command: dict[str, Any]) -> None:
         """Fork a worker that waits at its gate."""
@@ -243,6 +257,10 @@ def main() -> None:
         return
     die_with_parent(int(sys.argv[1]))
     Launcher(sys.argv[2], sys.argv[3]).loop()
+    # Threads of a client that is stuck are not waited for.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 if __name__ == "__main__":

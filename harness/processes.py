@@ -207,7 +207,9 @@ class Launcher:
         """
         asked = self._ask(f"c{next(self._ids)}", do="call", verb=verb, arguments=arguments)
         try:
-            return await asyncio.wait_for(asked, CALL_SECONDS)
+            # Not wait_for, which before Python 3.12 forgets that it was cancelled where the answer has just come.
+            async with asyncio.timeout(CALL_SECONDS):
+                return await asked
         except TimeoutError:
             raise RuntimeError(f"{verb} gave no answer within {CALL_SECONDS:g} s") from None
 

@@ -14,7 +14,8 @@ from typing import Any, Self
 import pytest
 
 from kintsugi.harness import processes
-from kintsugi.harness.adapters import ADAPTERS
+from kintsugi.harness.adapters import ADAPTERS, Unavailable
+from kintsugi.harness.adapters.adapter import versions
 from kintsugi.harness.processes import Exit, Launcher, LauncherGone, Process
 
 pytestmark = pytest.mark.process
@@ -236,22 +237,29 @@ async def test_a_worker_is_what_it_was_told_to_be(heard: Heard, start: Start, tm
 
 
 @pytest.mark.parametrize("cold", [False, True], ids=["forked", "cold"])
-@pytest.mark.parametrize("sut", ADAPTERS)
+@pytest.mark.parametrize(
+    "sut", [pytest.param(name, marks=[pytest.mark.engines] if one.extra else []) for name, one in ADAPTERS.items()]
+)
 async def test_a_worker_carries_nothing_of_the_harness(
     side: Path, heard: Heard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sut: str, cold: bool
 ) -> None:
-    monkeypatch.setenv("PROBED", ADAPTERS[sut].side)
+    try:
+        versions(ADAPTERS[sut])
+    except Unavailable as missing:
+        pytest.skip(str(missing))
+    module = ADAPTERS[sut].side.split(":")[0]
+    monkeypatch.setenv("PROBED", module)
     launcher = Launcher("probe_wrapped", ADAPTERS[sut].chains)
     await launcher.start()
-    environment = {**environment_of(heard, "exit 0"), "PROBED": ADAPTERS[sut].side}
+    environment = {**environment_of(heard, "exit 0"), "PROBED": module}
     launcher.go(await launcher.spawn(environment, tmp_path, tmp_path / "log", cold=cold))
     modules = set((await heard.next())["modules"])
     await launcher.close()
-    assert {ADAPTERS[sut].side, ADAPTERS[sut].chains.split(":")[0]} <= modules
+    assert {module, ADAPTERS[sut].chains.split(":")[0]} <= modules
     ours = {name.split(".")[1] for name in modules if name.startswith("kintsugi.")}
     assert ours == {"runtime", "golden_workflows"}
-    # What only the harness and its reports need would be paid for by every worker.
-    assert not modules & {"click", "rich", "pandas", "matplotlib", "scipy", "litellm", "docker"}
+    # What only the harness and its reports need would be paid for by every worker; an engine may need some of it.
+    assert ADAPTERS[sut].extra or not modules & {"click", "rich", "pandas", "matplotlib", "scipy", "litellm", "docker"}
 
 
 async def test_a_worker_waits_for_its_go(heard: Heard, launcher: Launcher, start: Start) -> None:
@@ -272,6 +280,54 @@ async def test_a_kill_is_over_when_the_worker_has_been_reaped(heard: Heard, laun
     assert not Path(f"/proc/{pid}").exists()
     # Killed again, it has still ended as it did.
     assert await launcher.kill(process) == ended
+
+
+def states(pid: int) -> set[str]:
+    """How the kernel has the threads of a process: T where they stand still."""
+    return {path.read_text().rpartition(") ")[2][0] for path in Path(f"/proc/{pid}/task").glob("*/stat")}
+
+
+async def test_a_worker_that_is_stopped_stands_still_with_all_it_has_started_until_it_goes_on(
+    heard: Heard, launcher: Launcher, start: Start
+) -> None:
+    process = await start("have wait")
+    child = next(told["child"] for told in (await heard.next(), await heard.next()) if "child" in told)
+    assert await launcher.stop(process)
+    assert (states(process.pid), states(child)) == ({"T"}, {"T"})
+    assert await launcher.stop(process), "it stands still already"
+    assert await launcher.resume(process)
+    assert "T" not in states(process.pid) | states(child)
+    assert await launcher.resume(process), "it goes on already"
+    assert (await launcher.kill(process)).signal == 9
+
+
+async def test_a_worker_that_stands_still_can_be_killed(heard: Heard, launcher: Launcher, start: Start) -> None:
+    process = await start("wait")
+    await heard.next()
+    assert await launcher.stop(process)
+    assert (await launcher.kill(process)).signal == 9
+    assert not await launcher.resume(process)
+
+
+async def test_a_worker_that_has_ended_can_t_be_stopped(heard: Heard, launcher: Launcher, start: Start) -> None:
+    process = await start("exit 0")
+    await heard.death((await heard.next())["pid"])
+    assert not await launcher.stop(process)
+    assert not await launcher.resume(process)
+
+
+async def test_a_worker_that_does_not_stop_in_time_is_let_go_again(
+    heard: Heard, launcher: Launcher, start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody would wake it: the launcher is halted, so that the stop comes to pass only after it was given up."""
+    monkeypatch.setattr(processes, "STOP_SECONDS", 0.05)
+    process = await start("wait")
+    await heard.next()
+    os.kill(pid_of(launcher), signal.SIGSTOP)
+    assert not await launcher.stop(process)
+    os.kill(pid_of(launcher), signal.SIGCONT)
+    await launcher.call("echo")
+    assert "T" not in states(process.pid)
 
 
 async def test_a_worker_that_ended_by_itself_was_not_killed(heard: Heard, launcher: Launcher, start: Start) -> None:
@@ -343,6 +399,35 @@ async def test_a_verb_s_result_or_error_comes_back(launcher: Launcher) -> None:
     with pytest.raises(RuntimeError, match="AttributeError"):
         await launcher.call("unheard_of")
     assert await asyncio.gather(*(launcher.call("echo", n) for n in range(9))) == [[n] for n in range(9)]
+
+
+async def test_a_call_that_is_cancelled_as_its_answer_comes_is_cancelled(
+    launcher: Launcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It went on, and with it a run of trials that had been interrupted."""
+    answer = asyncio.get_running_loop().create_future()
+
+    async def ask(name: str, **command: Any) -> Any:
+        return await answer
+
+    monkeypatch.setattr(launcher, "_ask", ask)
+    calling = asyncio.ensure_future(launcher.call("status"))
+    while not answer._callbacks:
+        await asyncio.sleep(0)
+    answer.set_result("the answer")
+    calling.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await calling
+
+
+async def test_a_verb_that_has_to_wait_holds_up_no_other(
+    heard: Heard, launcher: Launcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else one trial's slow store would delay the decisions of all the others."""
+    blocked = asyncio.ensure_future(launcher.call("block", str(heard.path)))
+    await heard.next()
+    assert await launcher.call("echo", 1) == [1]
+    blocked.cancel()
 
 
 async def test_a_verb_that_ends_the_launcher_is_said_to(launcher: Launcher) -> None:

@@ -39,7 +39,7 @@ class Scripted:
     """An engine whose acts end as `answers` says: a value, or an exception to raise."""
 
     run_id = "r0"
-    control = (Control,)
+    control: tuple[type[BaseException], ...] = (Control,)
 
     def __init__(self, answers: Callable[[str, str], Any]) -> None:
         self.answers = answers
