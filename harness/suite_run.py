@@ -127,7 +127,7 @@ def _how(crew: Crew, gap: str) -> dict[str, Any]:
         "about": adapter.about,
         "profile": adapter.profile,
         "resumes": adapter.resumes,
-        "fails_over": adapter.fails_over,
+        "failed_over_by": adapter.failed_over_by if adapter.fails_over else "",
         "decisions": adapter.decisions,
         "settings": dict(adapter.settings),
         "versions": crew.found,

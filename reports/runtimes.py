@@ -11,10 +11,15 @@ from kintsugi.reports.numbers import number, pick, table
 __all__ = ["Runtime", "about", "gaps", "runtimes"]
 
 RESUMES = {
-    "engine": "the engine itself takes up a dead worker’s runs",
-    "supervisor": "a plain supervisor takes up a dead worker’s runs: the engine has none, "
-    "so it is the one that its user writes, the same for every such engine",
-    "script": "nobody takes up a dead worker’s runs: it is started again, and begins from the top",
+    "engine": "the engine takes its runs up again",
+    "supervisor": "a plain supervisor has its runs taken up again; the engine has none, "
+    "so it is the one that users write, the same for every such engine",
+    "script": "it begins from the top; nothing is taken up again",
+}
+FAILS_OVER = {
+    "engine": "the engine gives its runs to another",
+    "supervisor": "the plain supervisor gives its runs to another",
+    "": "its runs are lost; no other worker can take them over",
 }
 SHORT = {"engine": "the engine resumes", "supervisor": "a plain supervisor resumes", "script": "begins again"}
 PROFILES = {
@@ -42,8 +47,8 @@ def runtimes(environment: Mapping[str, Any]) -> list[Runtime]:
 def _runtime(name: str, how: Mapping[str, Any]) -> Runtime | None:
     if how.get("gap"):
         return None
-    facts = [("After a death", RESUMES.get(str(how.get("resumes")), "not stated"))]
-    facts.append(("Other nodes", "take over" if how.get("fails_over") else "can’t take over"))
+    facts = [("A worker is started again", RESUMES.get(str(how.get("resumes")), "not stated"))]
+    facts.append(("A worker is gone for good", FAILS_OVER.get(str(how.get("failed_over_by")), "not stated")))
     if how.get("profile"):
         facts.insert(0, ("Profile", PROFILES.get(str(how["profile"]), str(how["profile"]))))
     if how.get("versions"):
@@ -60,6 +65,8 @@ def about(environment: Mapping[str, Any], name: str) -> str:
     how = table(environment, "suts", name)
     parts = [str(how.get("about") or "").rstrip("."), f"{how['profile']} settings" if how.get("profile") else ""]
     parts.append(SHORT.get(str(how.get("resumes")), ""))
+    if how.get("resumes") == "engine" and how.get("failed_over_by") == "supervisor":
+        parts.append("a plain supervisor fails over")
     return " · ".join(filter(None, parts))
 
 

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kintsugi.harness.adapters import minimal, naive
+from kintsugi.harness.adapters import dbos, langgraph, minimal, naive, pydantic_ai, restate, temporal
 from kintsugi.harness.adapters.adapter import Adapter, Unavailable
 
 __all__ = ["ADAPTERS", "POLLING", "Adapter", "Unavailable"]
 
-ADAPTERS: Mapping[str, Adapter] = {module.ADAPTER.name: module.ADAPTER for module in (minimal, naive)}
+ADAPTERS: Mapping[str, Adapter] = {
+    adapter.name: adapter
+    for adapter in (
+        minimal.ADAPTER,
+        naive.ADAPTER,
+        *langgraph.ADAPTERS,
+        *dbos.ADAPTERS,
+        *temporal.ADAPTERS,
+        *restate.ADAPTERS,
+        *pydantic_ai.ADAPTERS,
+    )
+}
 """Every SUT by its name."""
 
 POLLING = frozenset(name for name, adapter in ADAPTERS.items() if adapter.decisions == "poll")

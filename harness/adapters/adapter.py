@@ -60,8 +60,10 @@ class Adapter:
     fails_over: bool
     """Whether a worker on another node can take a run over; if not, a second node would have nothing to do."""
     resumes: Literal["engine", "supervisor", "script"] = "engine"
-    """Who takes up a dead worker's runs: the engine; the plain supervisor that users of an engine without one
-    write (the same for all of these); or nobody, the script is begun again."""
+    """Who takes up a dead worker's runs when it is started again: the engine; the plain supervisor that users of an
+    engine without one write (the same for all of these); or nobody, the script is begun again."""
+    failed_over_by: Literal["engine", "supervisor"] = "engine"
+    """Who finds out that a worker does not come back, and gives its runs to another; where it `fails_over`."""
     profile: Literal["", "tuned", "default"] = ""
     """``tuned``: as a careful engineer who has read the documentation; ``default``: as the quick-start teaches."""
     submit_first: bool = False

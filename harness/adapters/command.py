@@ -151,6 +151,7 @@ def load_adapter(path: Path) -> Adapter:
         decisions=file.decisions,
         fails_over=file.fails_over,
         resumes=file.resumes,
+        failed_over_by="supervisor" if file.resumes == "supervisor" else "engine",
         submit_first=file.submit_first,
         chains=f"{SIDE}:CHAINS",
         own_chain=True,

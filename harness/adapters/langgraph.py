@@ -31,6 +31,7 @@ LANGGRAPH = Adapter(
     decisions="push",
     fails_over=True,
     resumes="supervisor",
+    failed_over_by="supervisor",
     profile="tuned",
     extra="langgraph",
     settings={**TUNED, "checkpointer": "AsyncSqliteSaver; WAL, synchronous=FULL, busy time-out 30 s"},

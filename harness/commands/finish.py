@@ -60,7 +60,7 @@ def summarise(
         if suite.wants(name)
     }
     return measure(
-        [_charged(result, suts.get(result.sut, {})) for result in results.trials().values()],
+        [_as_run(result, suts.get(result.sut, {})) for result in results.trials().values()],
         suite=f"{suite.name} {suite.version}",
         seed=results.run()["seed"],
         started_at=started_at,
@@ -73,13 +73,20 @@ def summarise(
     )
 
 
-def _charged(result: TrialResult, how: Mapping[str, Any]) -> TrialResult:
-    """A result with its share of the CPU time that the SUT's shared server used: by runs of workflows."""
+def _as_run(result: TrialResult, how: Mapping[str, Any]) -> TrialResult:
+    """A result, with what depends on how its SUT was run.
+
+    It is charged with its share of the CPU time that the SUT's shared server used, by runs of workflows; and where not
+    the engine but the plain supervisor beside it had the run taken up again, the adapter dealt with the fault.
+    """
     server = how.get("server") or {}
-    if not server.get("runs"):
-        return result
-    share = server["cpu_seconds"] / server["runs"] * result.trial.get("copies", 1)
-    return replace(result, usage=replace(result.usage, cpu_seconds=result.usage.cpu_seconds + share))
+    if server.get("runs"):
+        share = server["cpu_seconds"] / server["runs"] * result.trial.get("copies", 1)
+        result = replace(result, usage=replace(result.usage, cpu_seconds=result.usage.cpu_seconds + share))
+    taken_up_by = how.get("failed_over_by" if result.trial.get("nodes", 1) > 1 else "resumes")
+    if result.dealt_with_by == "engine" and result.generations > 1 and taken_up_by == "supervisor":
+        result = replace(result, dealt_with_by="adapter")
+    return result
 
 
 def finish(

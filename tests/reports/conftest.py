@@ -42,8 +42,8 @@ ENVIRONMENT: dict[str, Any] = {
     "python": "3.11.7",
     "packages": {"aiohttp": "3.12.0"},
     "suts": {
-        "minimal": {"about": "Kintsugi's own runtime.", "resumes": "engine", "fails_over": True},
-        "naive": {"about": "A plain script.", "resumes": "script", "fails_over": False},
+        "minimal": {"about": "Kintsugi's own runtime.", "resumes": "engine", "failed_over_by": "engine"},
+        "naive": {"about": "A plain script.", "resumes": "script", "failed_over_by": ""},
     },
 }
 ENDINGS = (

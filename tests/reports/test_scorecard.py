@@ -116,16 +116,22 @@ def test_how_each_runtime_was_run_is_shown(run: Run) -> None:
         "about": "An engine.",
         "profile": "tuned",
         "resumes": "supervisor",
-        "fails_over": True,
+        "failed_over_by": "supervisor",
         "versions": "engine 1.2",
         "settings": {"durability": "sync"},
         "server": {"cpu_seconds": 5.0, "runs": 10},
     }
     environment = {**run.environment, "suts": {**run.environment["suts"], "engine": engine}}
     text = plain_text(render(run.summary, run.results, environment, run.fault_texts))
-    for said in ("tuned: as an engineer", "a plain supervisor takes up", "engine 1.2", "durability", "0.50 s of CPU"):
+    for said in (
+        "tuned: as an engineer",
+        "a plain supervisor has its runs taken up",
+        "engine 1.2",
+        "durability",
+        "0.50 s of CPU",
+    ):
         assert said in text
-    assert "begins from the top" in text
+    assert "it begins from the top" in text
 
 
 def test_what_could_not_be_run_is_shown_as_a_gap(run: Run) -> None:
