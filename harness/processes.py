@@ -66,6 +66,7 @@ class Launcher:
         self._ids = itertools.count(1)
         self._answers: dict[str, asyncio.Future[Any]] = {}
         self._processes: dict[str, Process] = {}
+        self._calls: set[asyncio.Future[Any]] = set()
         self._process: asyncio.subprocess.Process | None = None
         self._reader: asyncio.Task[None] | None = None
         self._ready: asyncio.Future[None] | None = None
@@ -205,13 +206,26 @@ class Launcher:
 
         Raises RuntimeError with what it raised, or where it gave no answer in time.
         """
-        asked = self._ask(f"c{next(self._ids)}", do="call", verb=verb, arguments=arguments)
+        asked = asyncio.ensure_future(self._ask(f"c{next(self._ids)}", do="call", verb=verb, arguments=arguments))
+        self._calls.add(asked)
+        asked.add_done_callback(self._calls_end)
         try:
             # Not wait_for, which before Python 3.12 forgets that it was cancelled where the answer has just come.
             async with asyncio.timeout(CALL_SECONDS):
-                return await asked
+                return await asyncio.shield(asked)
         except TimeoutError:
             raise RuntimeError(f"{verb} gave no answer within {CALL_SECONDS:g} s") from None
+
+    def _calls_end(self, asked: asyncio.Future[Any]) -> None:
+        self._calls.discard(asked)
+        if not asked.cancelled():
+            # Nobody may be left to be told.
+            asked.exception()
+
+    async def settle(self, seconds: float) -> None:
+        """Wait until no client verb is under way any more, those included that nobody waits for; not for long."""
+        if self._calls:
+            await asyncio.wait(self._calls, timeout=seconds)
 
     async def close(self) -> None:
         """End the launcher, which kills and reaps whatever still runs. Closing again does nothing."""

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 import traceback
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,9 @@ from kintsugi.scenarios.trial import Trial
 
 __all__ = ["Crew", "run_trial"]
 
+SUBMIT_RETRY_SECONDS = 0.1
+SETTLE_SECONDS = 1.0
+"""How long an interrupted trial waits for what its clients have under way."""
 SUPERVISOR_SECONDS = 0.1
 """After how long a supervisor starts a worker again; the same for every SUT."""
 STARTS_MAX = 20
@@ -117,6 +120,8 @@ class _Stage:
         self.living = 0
         self.restarting = 0
         self.nodes = 1
+        self.deadline = 0.0
+        """When the trial is over at the latest (event loop seconds)."""
         self.given_up = False
         """Whether the whole suite is being ended, and its servers with it."""
 
@@ -127,6 +132,7 @@ class _Stage:
         session = self.session
         session.history.add("runner", "trial", trial=session.trial.to_json())
         session.state_folder.mkdir(parents=True)
+        self.deadline = asyncio.get_running_loop().time() + deadline_seconds
         try:
             await self.doors.open()
             await session.clients.call("provision", str(session.state_folder))
@@ -157,8 +163,28 @@ class _Stage:
         session = self.session
         for run_id in session.runs:
             payload = {"chain": session.trial.chain, "plan": session.workflow.plan}
-            await session.clients.call("submit", str(session.state_folder), run_id, payload)
+            await self._until_acknowledged(run_id, payload)
         session.history.add("runner", "submitted", runs=len(session.runs))
+
+    async def _until_acknowledged(self, run_id: str, payload: Mapping[str, Any]) -> None:
+        """Submit a run, again where that was not acknowledged, as a client does: a SUT that stalls breaks no harness.
+
+        One that acknowledges nothing until the deadline is left to it.
+        """
+        session = self.session
+        while True:
+            try:
+                await session.clients.call("submit", str(session.state_folder), run_id, payload)
+            except LauncherGone:
+                raise
+            except RuntimeError as error:
+                session.history.add("runner", "not_submitted", run=run_id, error=str(error))
+            else:
+                return
+            gone = not session.adapter.submit_first and not self.living
+            if gone or asyncio.get_running_loop().time() > self.deadline:
+                return
+            await asyncio.sleep(SUBMIT_RETRY_SECONDS)
 
     async def _start_worker(self, node: str) -> None:
         session = self.session
@@ -237,8 +263,18 @@ class _Stage:
                 break
             await asyncio.sleep(POLL_SECONDS)
         for run_id in session.runs:
-            status: Any = await session.clients.call("status", str(session.state_folder), run_id)
-            session.history.add("runner", "status", run=run_id, state=status.get("state", "unknown"))
+            status = await self._status(run_id)
+            session.history.add("runner", "status", run=run_id, **status)
+
+    async def _status(self, run_id: str) -> dict[str, str]:
+        """``state`` as the SUT has it; ``unknown``, with the ``error``, where it does not say."""
+        try:
+            status: Any = await self.session.clients.call("status", str(self.session.state_folder), run_id)
+        except LauncherGone:
+            raise
+        except RuntimeError as error:
+            return {"state": "unknown", "error": str(error)}
+        return {"state": str(status.get("state", "unknown"))}
 
     def _quiet_seconds(self) -> float:
         """How long nothing must happen before a trial is over.
@@ -275,6 +311,9 @@ class _Stage:
             then.push_async_callback(session.end_tasks)
             alive = [g.process for g in session.generations.values() if g.process is not None and g.process.alive]
             await asyncio.gather(*(session.workers.kill(process) for process in alive), return_exceptions=True)
+            if self.given_up:
+                # What a client still does would find the trial's folder gone, or make it again.
+                await session.clients.settle(SETTLE_SECONDS)
             await asyncio.sleep(0)
             await self._retire()
         self.doors.nemesis.close()

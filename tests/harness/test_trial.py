@@ -261,9 +261,16 @@ import asyncio, os, sys
 CHAINS = {}
 
 def provision(state_dir): pass
-def submit(state_dir, run_id, payload): pass
 def decide(state_dir, run_id, request_id, decision): pass
-def status(state_dir, run_id): return {"state": "running"}
+
+def submit(state_dir, run_id, payload):
+    if os.path.exists(os.path.join(state_dir, "..", "..", "stall")):
+        raise TimeoutError("the store is locked")
+
+def status(state_dir, run_id):
+    if os.path.exists(os.path.join(state_dir, "..", "..", "stall")):
+        raise TimeoutError("the store is locked")
+    return {"state": "running"}
 
 async def work(environment, chains):
     if os.path.exists(os.path.join(environment["KINTSUGI_STATE_DIR"], "..", "..", "crash")):
@@ -290,6 +297,19 @@ async def test_a_sut_that_hangs_is_lost_at_the_deadline(bad: Stage, make_trial: 
     assert len(of(events, "runner", "deadline")) == 1
     result = judge_trial(WORKFLOW, what, events, {}, 5.0)
     assert (result.verdict, "its own status says 'running'" in result.reason) == ("lost", True)
+    assert bad.left() == []
+
+
+async def test_a_sut_whose_clients_get_no_answer_is_lost_and_the_harness_is_not_broken(
+    bad: Stage, make_trial: MakeTrial
+) -> None:
+    (bad.folder / "stall").touch()
+    what = make_trial(WORKFLOW.name)
+    events = await bad.run(what, deadline_seconds=0.3)
+    assert len(of(events, "runner", "not_submitted")) > 1, "it is submitted again"
+    assert of(events, "runner", "status")[0]["error"] == "TimeoutError: the store is locked"
+    result = judge_trial(WORKFLOW, what, events, {}, 5.0)
+    assert (result.verdict, "its own status says 'unknown'" in result.reason) == ("lost", True)
     assert bad.left() == []
 
 
