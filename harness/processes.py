@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Exit", "Launcher", "LauncherGone", "Process"]
+__all__ = ["Exit", "Launcher", "LauncherGone", "Process", "plain_environment"]
 
 LAUNCHER = Path(__file__).with_name("launcher.py")
 START_SECONDS = 60.0
@@ -24,6 +24,22 @@ STOP_SECONDS = 5.0
 """How long a worker may take to stand still, or to run again, once it was told to."""
 CLOSE_SECONDS = 5.0
 """How long a launcher may take to end by itself; one stuck in a SUT's client is killed, its workers with it."""
+
+
+ENGINES_OWN = ("DBOS_", "LANGCHAIN_", "LANGGRAPH_", "LANGSMITH_", "OPENAI_", "OTEL_", "PG", "RESTATE_", "TEMPORAL_")
+SECRETS = ("_KEY", "_PASSWORD", "_SECRET", "_TOKEN")
+
+
+def plain_environment() -> dict[str, str]:
+    """The environment of this process for what it starts, without secrets and what a user has set for an engine.
+
+    An engine would no longer be run with the settings that are shown.
+    """
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(ENGINES_OWN) and not name.upper().endswith(SECRETS)
+    }
 
 
 class LauncherGone(RuntimeError):
@@ -82,7 +98,7 @@ class Launcher:
             self._chains,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            env={**os.environ, **self._environment},
+            env={**plain_environment(), **self._environment},
             start_new_session=True,
             limit=2**24,
         )

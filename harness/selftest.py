@@ -253,7 +253,8 @@ def judged(bugs: Sequence[Bug], seed: int, results: Mapping[str, TrialResult]) -
 
 
 def _caught(bug: Bug, sign: Sign, result: TrialResult | None) -> Row:
-    good = sign.caught_as in seen(result) and result is not None and sign.reason in result.reason
+    witnessed = result is not None and result.injection == "witnessed"
+    good = sign.caught_as in seen(result) and witnessed and result is not None and sign.reason in result.reason
     expected = f"{sign.caught_as}: {sign.reason}" if sign.reason else sign.caught_as
     return Row(bug.what, bug.sut, sign.workflow, sign.strike, expected, _said(result), good)
 

@@ -57,7 +57,9 @@ class SuiteRun:
                 self._note_baseline(trial, done[trial.id])
         left = [trial for trial in trials if trial.id not in done]
         try:
-            await asyncio.gather(*(self._start(name) for name in sorted({trial.sut for trial in left})))
+            async with asyncio.TaskGroup() as starting:
+                for name in sorted({trial.sut for trial in left}):
+                    starting.create_task(self._start(name))
             left = [trial for trial in left if not self.suts[trial.sut]["gap"]]
             await self._all((t for t in left if t.kind == "baseline"), self.jobs)
             rest = [t for t in left if t.kind in {"clean", "fault"}]
@@ -77,7 +79,7 @@ class SuiteRun:
         gap = ""
         try:
             await crew.start()
-        except Unavailable as problem:
+        except (Unavailable, LauncherGone) as problem:
             gap = str(problem)
             self.told(gap)
         self.suts[name] = _how(crew, gap)

@@ -247,7 +247,6 @@ class _Stage:
         """Wait for every end report, or until nothing is alive that could still bring one, or for the deadline."""
         session = self.session
         loop = asyncio.get_running_loop()
-        started = loop.time()
         while True:
             if session.broken.done():
                 session.broken.result()
@@ -258,7 +257,7 @@ class _Stage:
             if not ended and self.living == 0 and not self.doors.nemesis.striking:
                 session.history.add("runner", "extinct")
                 break
-            if loop.time() - started > deadline_seconds:
+            if loop.time() > self.deadline:
                 session.history.add("runner", "deadline", seconds=deadline_seconds)
                 break
             await asyncio.sleep(POLL_SECONDS)

@@ -55,7 +55,7 @@ def _runtime(name: str, how: Mapping[str, Any]) -> Runtime | None:
         facts.append(("Versions", str(how["versions"])))
     runs, cpu = number(pick(how, "server", "runs")), number(pick(how, "server", "cpu_seconds"))
     if runs and cpu is not None:
-        facts.append(("Shared server", f"{cpu / runs:.2f} s of CPU for each run, charged to it pro rata"))
+        facts.append(("Shared server", f"{cpu / runs:.2f} s of CPU for each run, idle time included, charged pro rata"))
     settings = tuple((str(key), str(value)) for key, value in table(how, "settings").items())
     return Runtime(name, str(how.get("about") or ""), tuple(facts), settings)
 

@@ -16,7 +16,7 @@ SUPERVISOR = {
 TUNED = {
     "workflow": "StateGraph, every durable call a node and so a super-step",
     "durability": "sync",
-    "retry_policy": "retry_on=TryAgain; from the plan: max_attempts 4, initial_interval 0.05 s, max_interval 2 s; "
+    "retry_policy": "retry_on=TryAgain; max_attempts, initial_interval and max_interval of the plan's policy; "
     "backoff_factor 2 and jitter, up to 1 s, as by default; Retry-After is waited for in the node",
     "error_handler": "records that the retries are spent; a person is asked",
     "approvals": "interrupt() in a node of its own, Command(resume=…)",
@@ -47,14 +47,15 @@ ADAPTERS: tuple[Adapter, ...] = (
         about="LangGraph as the functional API's pages have it: an entrypoint with tasks, default durability (async).",
         side=f"{SIDE}:DEFAULT",
         profile="default",
+        fails_over=False,
         settings={
             "workflow": "@entrypoint, every durable call a @task",
             "durability": "not set: async",
             "retry_policy": "none, as by default: a task is tried once",
             "approvals": "interrupt() in the entrypoint, Command(resume=…)",
             "idempotency keys": "a new one for each attempt, as a client library makes it",
-            "checkpointer": "AsyncSqliteSaver, not tuned",
-            **SUPERVISOR,
+            "checkpointer": "AsyncSqliteSaver.from_conn_string, as it comes",
+            "supervisor": "plain: invokes a worker's runs again when it is started again",
         },
     ),
     replace(

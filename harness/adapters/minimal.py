@@ -12,4 +12,10 @@ ADAPTER = Adapter(
     side="kintsugi.runtime.minimal",
     decisions="push",
     fails_over=True,
+    settings={
+        "journal": "SQLite, WAL, synchronous=FULL; commits of several workflows in one",
+        "failure detection": "lease of 2 s; a process of this machine that is gone is seen at once, by its file lock",
+        "retries": "the plan's policy, with full jitter and Retry-After; a circuit breaker for each tool",
+        "at most once": "an intent in the journal before the call; after a crash a person is asked",
+    },
 )

@@ -12,5 +12,6 @@ ADAPTER = Adapter(
     side="kintsugi.runtime.engines.naive",
     decisions="poll",
     fails_over=False,
+    resumes="script",
     submit_first=True,
 )

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from kintsugi.harness.adapters.adapter import Unavailable
+from kintsugi.harness.processes import plain_environment
 
 __all__ = ["ServerProcess", "accepts", "answers", "free_ports"]
 
@@ -89,7 +90,7 @@ class ServerProcess:
                 self._process = await asyncio.create_subprocess_exec(
                     *argv,
                     cwd=folder,
-                    env={**os.environ, **(environment or {})},
+                    env={**plain_environment(), **(environment or {})},
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,

@@ -20,8 +20,9 @@ from rich.table import Table
 from kintsugi.faults.points import Point
 from kintsugi.golden_workflows.spec import Workflow, load_workflows
 from kintsugi.harness.adapters import ADAPTERS
-from kintsugi.harness.commands.bench_engines import Figures, measure_engines
+from kintsugi.harness.commands.bench_engines import measure_engines
 from kintsugi.harness.history import of
+from kintsugi.harness.processes import LauncherGone
 from kintsugi.harness.results import Results
 from kintsugi.harness.suite_run import SuiteRun
 from kintsugi.scenarios.trial import Strike, Trial
@@ -137,7 +138,8 @@ def _steps_table(scratch: Path) -> Table:
         ),
     )
     first = measured["minimal"]
-    assert isinstance(first, Figures)
+    if isinstance(first, str):
+        raise LauncherGone(f"the minimal runtime, to which the others are compared, was not measured: {first}")
     rate = statistics.median(bare)
     table.add_row("bare SQLite, WAL, FULL", f"{rate:,.0f}", f"{rate / first.single:.2f}", "", "", "", "")
     for name, found in measured.items():

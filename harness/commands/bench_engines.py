@@ -21,7 +21,6 @@ from typing import Any
 from aiohttp import web
 
 from kintsugi.harness.adapters import Adapter, Unavailable
-from kintsugi.harness.processes import Process
 from kintsugi.harness.trial import Crew
 from kintsugi.runtime.engines.steps import PLAN
 
@@ -109,28 +108,28 @@ class _Bench:
 
     async def steps_a_second(self, workflows: int, steps: int) -> float:
         """From the first workflow's first call to the last one's last, with all of them submitted at once."""
-        async with _outside() as outside, self._trial(outside) as (state, environment):
-            worker = await self._start(environment, cold=False)
+        async with (
+            _outside() as outside,
+            self._trial(outside) as (state, environment),
+            self._worker(environment, cold=False),
+        ):
             await asyncio.gather(*(self._submit(state, f"r{n}", steps) for n in range(workflows)))
             began = (await outside.until("bench.begin", 1))[0]
             ended = (await outside.until("bench.next", workflows))[-1]
             await outside.until("end", workflows)
-            await self._crew.workers.kill(worker)
         return workflows * steps / (ended - began)
 
     async def seconds_to_the_next_step(self) -> float:
         """Kill the worker in its first call, start another in its place, and time it until it gets to the next."""
         async with _outside() as outside, self._trial(outside) as (state, environment):
             outside.open.clear()
-            worker = await self._start(environment, cold=False)
-            await self._submit(state, "r0", 0)
-            await outside.until("bench.begin", 1)
-            await self._crew.workers.kill(worker)
+            async with self._worker(environment, cold=False):
+                await self._submit(state, "r0", 0)
+                await outside.until("bench.begin", 1)
             outside.open.set()
             started = time.perf_counter()
-            worker = await self._start(environment, cold=True)
-            (reached,) = await outside.until("bench.next", 1)
-            await self._crew.workers.kill(worker)
+            async with self._worker(environment, cold=True):
+                (reached,) = await outside.until("bench.next", 1)
         return reached - started
 
     @asynccontextmanager
@@ -146,6 +145,7 @@ class _Bench:
             "KINTSUGI_STATE_DIR": str(state),
             "KINTSUGI_SCRATCH_DIR": str(folder),
             "KINTSUGI_WORKER_ID": "node1",
+            "KINTSUGI_TIME_SCALE": "1",
             "PATH": os.environ.get("PATH", os.defpath),
             "PYTHONPATH": os.pathsep.join(sys.path[1:]),
         }
@@ -155,11 +155,16 @@ class _Bench:
             if self._crew.adapter.retires:
                 await self._crew.clients.call("retire", str(state))
 
-    async def _start(self, environment: Mapping[str, str], *, cold: bool) -> Process:
+    @asynccontextmanager
+    async def _worker(self, environment: Mapping[str, str], *, cold: bool) -> AsyncIterator[None]:
+        """A worker while the block runs; killed at its end."""
         folder = Path(environment["KINTSUGI_SCRATCH_DIR"])
         worker = await self._crew.workers.spawn(environment, folder, folder / "worker.log", cold=cold)
         self._crew.workers.go(worker)
-        return worker
+        try:
+            yield
+        finally:
+            await self._crew.workers.kill(worker)
 
     async def _submit(self, state: Path, run_id: str, steps: int) -> None:
         payload: dict[str, Any] = {"chain": "steps", "plan": {**PLAN, "steps_to_do": steps}}

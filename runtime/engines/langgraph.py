@@ -115,9 +115,9 @@ class _Default(_Side):
         return values if isinstance(values, dict) and "status" in values else None
 
 
-TUNED = _Tuned(SqliteStore(), "sync")
+TUNED = _Tuned(SqliteStore(tuned=True), "sync")
 TUNED_POSTGRES = _Tuned(PostgresStore(), "sync")
-DEFAULT = _Default(SqliteStore(), None)
+DEFAULT = _Default(SqliteStore(tuned=False), None)
 
 
 def _config(run_id: str) -> RunnableConfig:
@@ -148,12 +148,9 @@ class _Worker:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._supervisor.keep_beating())
                 while True:
-                    for node in self._supervisor.lost():
-                        self._supervisor.adopt(node)
-                    for run_id, path in submitted(self._state_dir).items():
-                        if run_id not in carried and self._supervisor.claim(run_id):
-                            carried.add(run_id)
-                            group.create_task(self._carry(run_id, json.loads(path.read_text(encoding="utf-8"))))
+                    for run_id, path in self._supervisor.due(carried).items():
+                        carried.add(run_id)
+                        group.create_task(self._carry(run_id, json.loads(path.read_text(encoding="utf-8"))))
                     await asyncio.sleep(POLL_SECONDS)
         finally:
             await self._acts.close()

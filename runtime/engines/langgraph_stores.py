@@ -45,7 +45,10 @@ class Store(Protocol):
 
 
 class SqliteStore:
-    """A file in the state directory."""
+    """A file in the state directory; `tuned`, or with a saver as it comes."""
+
+    def __init__(self, *, tuned: bool) -> None:
+        self._tuned = tuned
 
     def make(self, state_dir: str) -> None:
         """Make the file and its tables; the savers put it into WAL mode."""
@@ -63,7 +66,11 @@ class SqliteStore:
 
     @asynccontextmanager
     async def writer(self, state_dir: str) -> AsyncIterator[Saver]:
-        """A saver on a connection of its own, whose commits are on the disk when they return."""
+        """A saver on a connection of its own; tuned, its commits are on the disk when they return."""
+        if not self._tuned:
+            async with AsyncSqliteSaver.from_conn_string(self._path(state_dir)) as saver:
+                yield saver
+            return
         async with aiosqlite.connect(self._path(state_dir), timeout=BUSY_SECONDS) as connection:
             await connection.execute("PRAGMA synchronous=FULL")
             yield AsyncSqliteSaver(connection)
@@ -84,6 +91,7 @@ class PostgresStore:
     def make(self, state_dir: str) -> None:
         """Make the database, with the saver's tables: they are set up once, and copied."""
         if not self._templated:
+            self._command(f'DROP DATABASE IF EXISTS "{self.TEMPLATE}" WITH (FORCE)')
             self._command(f'CREATE DATABASE "{self.TEMPLATE}"')
             with self._saver(self.TEMPLATE) as saver:
                 saver.setup()

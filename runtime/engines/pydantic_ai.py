@@ -43,8 +43,8 @@ INSTRUCTIONS = """You carry out a task by calling tools, one at a time, until it
 Take exact arguments from the results so far. Some tools need a person's approval: call request_approval with the tool's
 name and the exact arguments first, and then call the tool with the same arguments. If approval is refused, stop. Use
 wait when the task says to wait. When everything is done, answer with a short summary."""
-MODEL_RETRIES = Budget()
-"""The policy's default: the agent, and its steps with it, is made before any plan is known."""
+MODEL_RETRIES = Budget(attempts=6, base_seconds=0.1, cap_seconds=2.0)
+"""What the plans of the benchmark allow: the agent, and its steps with it, is made before any plan is known."""
 
 
 def function_name(tool: str) -> str:

@@ -14,6 +14,7 @@ import json
 import math
 import os
 import socket
+import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -65,6 +66,8 @@ BACKLOG = 128
 STATES = {"completed": "completed", "suspended": "waiting", "paused": "waiting"}
 """Restate's states of an invocation that are not simply ``running``; a paused one waits for an operator."""
 
+_registering: dict[str, threading.Lock] = {}
+"""For each trial: of several runs that are submitted at once, one registers the deployment."""
 _held: dict[str, socket.socket] = {}
 """The port of every trial that this process has provisioned, bound but not listening, so that no one else gets it."""
 
@@ -134,8 +137,9 @@ class Restate:
 
         Its deployment is registered before, as soon as a worker listens. Raises RuntimeError.
         """
-        if not Path(state_dir, "deployment").exists():
-            self._register(state_dir)
+        with _registering.setdefault(state_dir, threading.Lock()):
+            if not Path(state_dir, "deployment").exists():
+                self._register(state_dir)
         path = f"/{service_name(state_dir)}/{quote(run_id)}/run/send"
         _must(_ask("INGRESS", "POST", path, dict(payload)), "the run was not accepted")
 

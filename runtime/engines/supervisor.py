@@ -11,9 +11,10 @@ import asyncio
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 __all__ = ["BEAT_SECONDS", "DETECTION_SECONDS", "Supervisor", "leave", "submitted"]
@@ -27,12 +28,18 @@ def leave(state_dir: str | os.PathLike[str], run_id: str, payload: Mapping[str, 
     """Leave a run where workers find it; the same again changes nothing."""
     inbox = Path(state_dir, "inbox")
     inbox.mkdir(parents=True, exist_ok=True)
-    partial = inbox / f"{run_id}.partial"
-    with partial.open("w", encoding="utf-8") as file:
+    with NamedTemporaryFile("w", encoding="utf-8", dir=inbox, suffix=".partial") as file:
         json.dump(dict(payload), file)
         file.flush()
         os.fsync(file.fileno())
-    partial.replace(inbox / f"{run_id}.json")
+        # A link comes into being whole, and only where there is none yet.
+        with suppress(FileExistsError):
+            os.link(file.name, inbox / f"{run_id}.json")
+    folder = os.open(inbox, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def submitted(state_dir: str | os.PathLike[str]) -> dict[str, Path]:
@@ -100,16 +107,19 @@ class Supervisor:
 
     def _take(self, run_id: str, number: int) -> bool:
         """Make the claim of a number. A link comes into being whole, and for one of all that try."""
-        mine = self._claims / f".{self._node}"
-        mine.write_text(self._node, encoding="utf-8")
-        try:
-            os.link(mine, self._claims / f"{run_id}.{number}")
-        except FileExistsError:
-            return False
+        # A file of its own for each claim: one that was linked before would be written to by the next.
+        with NamedTemporaryFile("w", encoding="utf-8", dir=self._claims, prefix=".") as mine:
+            mine.write(self._node)
+            mine.flush()
+            try:
+                os.link(mine.name, self._claims / f"{run_id}.{number}")
+            except FileExistsError:
+                return False
         return True
 
-    def due(self) -> list[str]:
-        """The runs that this worker should carry now, those of lost nodes included; it may carry some already."""
+    def due(self, carried: Collection[str] = ()) -> dict[str, Path]:
+        """The runs that this worker should carry now beside those `carried`, those of lost nodes included."""
         for node in self.lost():
             self.adopt(node)
-        return [run_id for run_id in submitted(self._inbox) if self.claim(run_id)]
+        left = submitted(self._inbox).items()
+        return {run_id: path for run_id, path in left if run_id not in carried and self.claim(run_id)}

@@ -105,21 +105,24 @@ class _Connection:
     """The one connection of this process to the server, on an event loop of its own; made when it is first used."""
 
     _loop: asyncio.AbstractEventLoop | None = None
-    _client: Client | None = None
+    _client: asyncio.Task[Client] | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
     submitted: dict[str, set[str]] = field(default_factory=dict)
     """The workflow ids of each state directory, for its end."""
 
     def run(self, verb: Callable[[Client], Coroutine[Any, Any, Answer]]) -> Answer:
         """What a verb returns, or raises."""
-        if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-            threading.Thread(target=self._loop.run_forever, name="temporal-client", daemon=True).start()
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=self._loop.run_forever, name="temporal-client", daemon=True).start()
         return asyncio.run_coroutine_threadsafe(self._call(verb), self._loop).result()
 
     async def _call(self, verb: Callable[[Client], Coroutine[Any, Any, Answer]]) -> Answer:
-        if self._client is None:
-            self._client = await Client.connect(os.environ[ADDRESS], namespace=NAMESPACE)
-        return await verb(self._client)
+        if self._client is None or (self._client.done() and self._client.exception() is not None):
+            # A task, so that of several first calls one connects and all wait for it.
+            self._client = asyncio.create_task(Client.connect(os.environ[ADDRESS], namespace=NAMESPACE))
+        return await verb(await asyncio.shield(self._client))
 
 
 _CONNECTION = _Connection()

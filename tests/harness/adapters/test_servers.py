@@ -13,6 +13,7 @@ from kintsugi.harness.adapters import adapter as module
 from kintsugi.harness.adapters import servers
 from kintsugi.harness.adapters.adapter import Adapter, Unavailable, versions
 from kintsugi.harness.adapters.servers import ServerProcess, accepts, answers, free_ports
+from kintsugi.harness.processes import plain_environment
 
 LISTENER = """
 import http.server, sys
@@ -142,3 +143,10 @@ def test_a_requirement_for_another_kind_of_machine_is_passed_over(monkeypatch: p
     asked_for(monkeypatch, "no-such-thing; sys_platform == 'plan9' and extra == 'x'")
     assert versions(needing("x")) == {}
     assert module.DISTRIBUTION == "kintsugi-bench"
+
+
+def test_what_a_user_has_set_for_an_engine_and_secrets_go_no_further(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RESTATE_WORKER__X", "DBOS__APPVERSION", "LANGSMITH_TRACING_V2", "MY_API_KEY", "GITHUB_TOKEN"):
+        monkeypatch.setenv(name, "set")
+        assert name not in plain_environment()
+    assert plain_environment()["PATH"] == os.environ["PATH"]

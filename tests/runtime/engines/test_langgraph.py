@@ -66,7 +66,7 @@ CHAINS = {"clocks": clocks, "persons": persons}
 
 @pytest.fixture
 async def saver(tmp_path: Path) -> AsyncIterator[BaseCheckpointSaver[Any]]:
-    store = SqliteStore()
+    store = SqliteStore(tuned=True)
     store.make(str(tmp_path))
     async with store.writer(str(tmp_path)) as found:
         yield found
@@ -87,7 +87,7 @@ async def test_a_result_is_in_the_store_when_the_next_call_begins(
 
     class Looking(NotedActs):
         async def perform(self, act: str, argument: Mapping[str, Any], *, repeat: bool | None = None) -> dict[str, Any]:
-            async with SqliteStore().writer(str(tmp_path)) as other:
+            async with SqliteStore(tuned=True).writer(str(tmp_path)) as other:
                 saved = await other.aget_tuple(CONFIG)
             assert saved is not None
             stored.append(set(saved.checkpoint["channel_values"].get("results", {})))
@@ -178,7 +178,7 @@ def test_status_tells_what_has_become_of_a_run(tmp_path: Path, side: Any) -> Non
     assert side.status(str(tmp_path), "r0") == {"state": "running"}
 
     async def carry(given: Any) -> None:
-        async with SqliteStore().writer(str(tmp_path)) as saver:
+        async with SqliteStore(tuned=True).writer(str(tmp_path)) as saver:
             workflow = side.workflow(saver, CHAINS, NotedActs(), 1.0, PLAN)
             await workflow.ainvoke(given, CONFIG, durability=side.durability)
 

@@ -33,21 +33,21 @@ def test_a_run_is_left_whole_and_found(tmp_path: Path) -> None:
 def test_a_run_has_one_worker_which_keeps_it_over_its_own_restart(tmp_path: Path) -> None:
     leave(tmp_path, "r0", {})
     one, two = Supervisor(tmp_path, "node1"), Supervisor(tmp_path, "node2")
-    assert one.due() == ["r0"]
-    assert two.due() == []
-    assert Supervisor(tmp_path, "node1").due() == ["r0"]
+    assert one.due().keys() == {"r0"}
+    assert two.due() == {}
+    assert Supervisor(tmp_path, "node1").due().keys() == {"r0"}
 
 
 def test_a_silent_worker_is_held_to_be_dead_only_after_the_budget(tmp_path: Path, clock: Clock) -> None:
     leave(tmp_path, "r0", {})
     one, two = Supervisor(tmp_path, "node1"), Supervisor(tmp_path, "node2")
-    assert one.due() == ["r0"]
+    assert one.due().keys() == {"r0"}
     assert two.lost() == []
     clock.now += supervisor.DETECTION_SECONDS
-    assert two.due() == []
+    assert two.due() == {}
     clock.now += 0.1
     assert two.lost() == ["node1"]
-    assert two.due() == ["r0"]
+    assert two.due().keys() == {"r0"}
     assert one.claim("r0") is False
 
 
@@ -70,7 +70,24 @@ def test_what_a_lost_node_had_goes_to_one_of_those_that_try(tmp_path: Path) -> N
     leave(tmp_path, "r0", {})
     leave(tmp_path, "r1", {})
     one, two, three = (Supervisor(tmp_path, f"node{n}") for n in (1, 2, 3))
-    assert one.due() == ["r0", "r1"]
+    assert one.due().keys() == {"r0", "r1"}
     assert two.adopt("node1") == ["r0", "r1"]
     assert three.adopt("node1") == []
     assert one.adopt("node2") == ["r0", "r1"]
+
+
+def test_each_claim_is_a_file_of_its_own(tmp_path: Path) -> None:
+    """One that was shared was written to by the next claim, and a kill in between lost all of them."""
+    one = Supervisor(tmp_path, "node1")
+    assert one.claim("r0")
+    assert one.claim("r1")
+    claims = [path.stat() for path in (tmp_path / "claims").glob("r*")]
+    assert [claim.st_nlink for claim in claims] == [1, 1]
+    assert len({claim.st_ino for claim in claims}) == 2
+
+
+def test_what_is_carried_already_is_not_due_again(tmp_path: Path) -> None:
+    leave(tmp_path, "r0", {})
+    one = Supervisor(tmp_path, "node1")
+    assert one.due().keys() == {"r0"}
+    assert one.due({"r0"}) == {}
