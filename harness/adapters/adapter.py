@@ -99,7 +99,7 @@ def versions(adapter: Adapter) -> dict[str, str]:
     if not adapter.extra:
         return {}
     found: dict[str, str] = {}
-    advice = f"pip install '{DISTRIBUTION}[{adapter.extra}]'"
+    advice = f"pip install '{DISTRIBUTION}[{adapter.extra}]', or in a clone: make engines"
     for requirement in map(Requirement, metadata.requires(DISTRIBUTION) or []):
         marker = requirement.marker
         # A self-reference to another extra ("kintsugi-bench[a,b]") is resolved by the installer.

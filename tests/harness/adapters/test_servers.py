@@ -136,7 +136,7 @@ def test_what_is_missing_or_too_old_is_one_line_with_the_remedy(
     asked_for(monkeypatch, requirement)
     with pytest.raises(Unavailable) as raised:
         versions(needing("x"))
-    assert str(raised.value) == f"mine: {problem}; pip install 'kintsugi-bench[x]'"
+    assert str(raised.value) == f"mine: {problem}; pip install 'kintsugi-bench[x]', or in a clone: make engines"
 
 
 def test_a_requirement_for_another_kind_of_machine_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
