@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from kintsugi.harness.adapters import minimal
 from kintsugi.harness.adapters.adapter import Adapter
@@ -14,12 +15,11 @@ CHAINS = "kintsugi.golden_workflows.chains.planted"
 
 
 def _adapter(name: str, *, side: str = "", chains: str = "") -> Adapter:
-    return Adapter(
+    return replace(
+        minimal.ADAPTER,
         name=f"planted_{name}",
         about=f"The minimal runtime, but: {name.replace('_', ' ')}.",
         side=f"{RUNTIME}:{side}" if side else minimal.ADAPTER.side,
-        decisions=minimal.ADAPTER.decisions,
-        fails_over=minimal.ADAPTER.fails_over,
         chains=f"{CHAINS}:{chains}" if chains else minimal.ADAPTER.chains,
     )
 

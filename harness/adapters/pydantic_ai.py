@@ -20,7 +20,7 @@ ADAPTERS: tuple[Adapter, ...] = (
         extra="pydantic-ai",
         settings={
             "agent": "Agent with DBOSDurability, retries 1 (the default) for a tool call or an answer that is no good",
-            "model_step_config": "retries_allowed, max_attempts 4, interval_seconds 0.05, backoff_rate 2",
+            "model_step_config": "retries_allowed, max_attempts 6, interval_seconds 0.1, backoff_rate 2",
             "parallel_execution_mode": "sequential",
             "OpenAI client": "max_retries 0, time-out of the plan's policy",
             "UsageLimits request_limit": "the policy's model_calls_max",

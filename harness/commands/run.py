@@ -25,7 +25,7 @@ from kintsugi.harness.mistakes import PROFILES
 from kintsugi.harness.results import FolderProblem, Results
 from kintsugi.harness.suite_run import SuiteRun
 from kintsugi.scenarios.planner import Plan, plan
-from kintsugi.scenarios.suite import Suite, load_suite
+from kintsugi.scenarios.suite import Suite, load_suite, suite_names
 
 __all__ = ["narrow", "planned", "run_command"]
 
@@ -173,6 +173,11 @@ def narrow(
     for pattern in workflow:
         if not any(fnmatch(name, pattern) for name in workflows):
             raise FileProblem(f"no workflow is called {pattern!r}{nearest(pattern, workflows)}")
+    for name in sut:
+        if name not in own and not _runs(suite, name):
+            others = [other for other in suite_names() if _runs(load_suite(other), name)]
+            which = f"these do: {', '.join(others)}" if others else "no suite does"
+            raise FileProblem(f"suite {suite.name!r} does not run {name}; {which}")
     suts = [key for key in suite.suts if _asked_for(key, sut, chain, own)]
     suts += [f"{name}+{OWN}" for name in own if f"{name}+{OWN}" not in suts]
     for key in suts:
@@ -190,6 +195,10 @@ def narrow(
         changes["faults"] = [share for share in suite.faults if share.fault in fault]
         changes["timing"] = suite.timing if suite.timing and suite.timing.fault in fault else None
     return suite.model_copy(update=changes), workflows, suts
+
+
+def _runs(suite: Suite, sut: str) -> bool:
+    return any(key.partition("+")[0] == sut for key in suite.suts)
 
 
 def _asked_for(key: str, sut: Sequence[str], chain: Sequence[str], own: Mapping[str, Adapter]) -> bool:

@@ -17,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 
 from kintsugi.harness.cli import main
-from kintsugi.scenarios.suite import load_suite
+from kintsugi.scenarios.suite import load_suite, suite_names
 
 SUITE = """
 name = "one"
@@ -88,7 +88,8 @@ def summarised(begun: Path) -> Path:
     [
         (("--suite", "standart"), "no suite is called 'standart'; did you mean 'standard'?"),
         (("--sut", "minmal"), "no SUT is called 'minmal'; did you mean 'minimal'?"),
-        (("--sut", "minimal", "--sut", "temporal"), "no SUT is called 'temporal'; known: minimal, naive"),
+        (("--sut", "minimal", "--sut", "temporl"), "no SUT is called 'temporl'; did you mean 'temporal'?"),
+        (("--sut", "temporal"), "suite 'standard' does not run temporal; these do: engines, engines-full"),
         (("--chain", "optimised"), "no chain is called 'optimised'; did you mean 'optimized'?"),
         (("--fault", "worker_kil"), "no fault class is called 'worker_kil'; did you mean 'worker_kill'?"),
         (
@@ -111,6 +112,8 @@ def test_what_a_suite_does_not_hold_can_t_be_run(tmp_path: Path, out: Path) -> N
     suite = tmp_path / "one.toml"
     suite.write_text(SUITE)
     said = refusal("run", "--suite", suite, "--sut", "naive", "--out", out)
+    assert said == f"suite 'one' does not run naive; these do: {', '.join(suite_names())}"
+    said = refusal("run", "--suite", suite, "--chain", "naive", "--out", out)
     assert said == "suite 'one' has no trial for what was asked; see `kintsugi plan`"
 
 
