@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pwd
+import secrets
 import shutil
 import signal
 import subprocess
@@ -68,8 +69,17 @@ def found() -> str:
     return f"PostgreSQL {version}"
 
 
+def _write_secret(path: Path, text: str, user: pwd.struct_passwd | None) -> None:
+    """Write a file that only the server's user may read."""
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(text + "\n")
+    if user is not None:
+        os.chown(path, user.pw_uid, user.pw_gid)
+
+
 class PostgresServer:
-    """One server with one empty database and the superuser `postgres`, whom everybody on loopback may be.
+    """One server with one empty database and the superuser `postgres`, whose password is made for this server.
 
     As root it runs as the system's user `postgres`, because PostgreSQL refuses to be root.
     """
@@ -85,15 +95,16 @@ class PostgresServer:
         user = self._user()
         home = self._home(folder, user)
         data = home / "data"
+        password = secrets.token_hex(16)
         # What an earlier harness has left that was killed.
         shutil.rmtree(data, ignore_errors=True)
         try:
-            await self._make(programs / "initdb", data, home, user)
+            await self._make(programs / "initdb", data, home, user, password)
             port = await self._serve(programs / "postgres", data, user)
         except BaseException:
             await self.close()
             raise
-        return {URL: f"postgresql://{USER}@127.0.0.1:{port}/postgres"}
+        return {URL: f"postgresql://{USER}:{password}@127.0.0.1:{port}/postgres"}
 
     def cpu_seconds(self) -> float:
         """The CPU time that it and its backends have used so far."""
@@ -130,9 +141,11 @@ class PostgresServer:
         return home
 
     @staticmethod
-    async def _make(program: Path, data: Path, home: Path, user: pwd.struct_passwd | None) -> None:
+    async def _make(program: Path, data: Path, home: Path, user: pwd.struct_passwd | None, password: str) -> None:
+        secret = home / "password"
+        await asyncio.to_thread(_write_secret, secret, password, user)
         # What initdb writes needs no sync: it is of no use once this process is gone.
-        options = ("-A", "trust", "-U", USER, "-E", "UTF8", "--no-locale", "--no-sync")
+        options = ("--auth=scram-sha-256", f"--pwfile={secret}", "-U", USER, "-E", "UTF8", "--no-locale", "--no-sync")
         try:
             process = await asyncio.create_subprocess_exec(
                 program,
@@ -150,6 +163,7 @@ class PostgresServer:
         except OSError as error:
             raise Unavailable(f"postgres: {program} can't be started: {error.strerror}") from error
         said, _ = await process.communicate()
+        secret.unlink()
         if process.returncode:
             words = " ".join(said.decode(errors="replace").split())[-300:]
             raise Unavailable(f"postgres: {program} ended with {process.returncode}: {words}")

@@ -142,6 +142,8 @@ async def test_it_is_durable_and_takes_another_port_where_one_was_taken_meanwhil
             with psycopg.connect(environment[URL]) as connection:
                 settings = {name: connection.execute(f"SHOW {name}").fetchone()[0] for name in postgres.SETTINGS}
                 assert settings == postgres.SETTINGS
+            with pytest.raises(psycopg.OperationalError, match="password"):
+                psycopg.connect(f"postgresql://{postgres.USER}@127.0.0.1:{choices[1]}/postgres")
             assert Path(f"/proc/{pid}").stat().st_uid != 0
             assert server.cpu_seconds() > 0
         finally:
