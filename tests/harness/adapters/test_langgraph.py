@@ -34,7 +34,9 @@ def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metadata, "version", missing)
     with pytest.raises(Unavailable) as caught:
         ADAPTERS["langgraph"].must_be_there()
-    assert str(caught.value) == "langgraph: langgraph is not installed; pip install 'kintsugi-bench[langgraph]'"
+    assert str(caught.value) == (
+        "langgraph: langgraph is not installed; pip install 'kintsugi-bench[langgraph]', or in a clone: make engines"
+    )
 
 
 # --- for real -------------------------------------------------------------------------------------------------

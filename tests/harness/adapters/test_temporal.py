@@ -62,7 +62,9 @@ def test_a_missing_package_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metadata, "version", missing)
     with pytest.raises(Unavailable) as caught:
         ADAPTERS["temporal"].must_be_there()
-    assert str(caught.value) == "temporal: temporalio is not installed; pip install 'kintsugi-bench[temporal]'"
+    assert str(caught.value) == (
+        "temporal: temporalio is not installed; pip install 'kintsugi-bench[temporal]', or in a clone: make engines"
+    )
 
 
 async def test_a_server_that_does_not_start_says_why(program: Path, tmp_path: Path) -> None:
