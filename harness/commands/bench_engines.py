@@ -28,8 +28,8 @@ __all__ = ["Figures", "measure_engines"]
 
 CHAINS = "kintsugi.runtime.engines.steps:CHAINS"
 RUN_SECONDS_MAX = 120.0
-SINGLE_STEPS = 200
-MANY_STEPS = 20
+SINGLE_STEPS = 100
+MANY_STEPS = 5
 
 
 @dataclass(frozen=True)
