@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from kintsugi.harness.adapters.adapter import Unavailable
-from kintsugi.harness.adapters.servers import ServerProcess, free_ports
+from kintsugi.harness.adapters.servers import ServerProcess, on_free_ports
 
 __all__ = ["PostgresServer", "found"]
 
@@ -25,7 +25,6 @@ INSTALLED = Path("/usr/lib/postgresql")
 ADVICE = f"apt-get install postgresql, or name the folder of its programs in {BINARIES}"
 MAJOR_MIN = 13
 USER = "postgres"
-PORT_ATTEMPTS = 5
 PORT_TAKEN = "could not create any TCP/IP sockets"
 """What it says last where it can't have its port; what it said before may be cut off."""
 SETTINGS = {
@@ -174,21 +173,15 @@ class PostgresServer:
         async def ready() -> bool:
             return _status(data) == "ready"
 
-        for attempt in range(1, PORT_ATTEMPTS + 1):
-            (port,) = free_ports(1)
+        async def start(port: int) -> None:
             settings = [word for name, value in SETTINGS.items() for word in ("-c", f"{name}={value}")]
             argv = [str(program), "-D", str(data), "-p", str(port), *settings]
-            try:
-                await self._process.start(
-                    argv, data.parent, ready, user=user.pw_uid if user else None, at_death=signal.SIGQUIT
-                )
-            except Unavailable as problem:
-                # Somebody else may have taken the port since it was seen to be free.
-                if attempt == PORT_ATTEMPTS or PORT_TAKEN not in str(problem):
-                    raise
-            else:
-                return port
-        raise AssertionError("unreachable")
+            await self._process.start(
+                argv, data.parent, ready, user=user.pw_uid if user else None, at_death=signal.SIGQUIT
+            )
+
+        (port,) = await on_free_ports(1, start, PORT_TAKEN)
+        return port
 
 
 def _status(data: Path) -> str:

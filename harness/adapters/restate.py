@@ -16,7 +16,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from kintsugi.harness.adapters.adapter import Adapter, Unavailable
-from kintsugi.harness.adapters.servers import ServerProcess, answers, free_ports
+from kintsugi.harness.adapters.servers import ServerProcess, answers, on_free_ports
 
 __all__ = ["ADAPTERS", "RestateServer", "found_server"]
 
@@ -105,19 +105,16 @@ class RestateServer:
     async def start(self, folder: Path) -> Mapping[str, str]:
         """Start it on free ports; its addresses. Raises Unavailable."""
         path = server_path()
-        for start in range(1, STARTS + 1):
-            fabric, admin, ingress = free_ports(3)
+
+        async def start(fabric: int, admin: int, ingress: int) -> None:
             text = PLACE.format(fabric=fabric) + self._first + PORTS.format(admin=admin, ingress=ingress) + self._last
             await asyncio.to_thread(_write, folder / "server.toml", text)
-            words = [str(path), "--config-file", "server.toml", "--base-dir", f"data{start}", "--no-logo"]
-            try:
-                await self._process.start(words, folder, partial(_ready, admin, ingress))
-            except Unavailable as problem:
-                if start == STARTS or "in use" not in str(problem):
-                    raise
-            else:
-                return {ADMIN: f"http://127.0.0.1:{admin}", INGRESS: f"http://127.0.0.1:{ingress}"}
-        raise AssertionError("unreachable")
+            # Data of its own, so that one that was given up for its ports leaves nothing to the next.
+            words = [str(path), "--config-file", "server.toml", "--base-dir", f"data{fabric}", "--no-logo"]
+            await self._process.start(words, folder, partial(_ready, admin, ingress))
+
+        _, admin, ingress = await on_free_ports(3, start, "in use", STARTS)
+        return {ADMIN: f"http://127.0.0.1:{admin}", INGRESS: f"http://127.0.0.1:{ingress}"}
 
     def cpu_seconds(self) -> float:
         """The CPU time that it has used so far."""

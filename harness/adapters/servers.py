@@ -15,11 +15,12 @@ from pathlib import Path
 from kintsugi.harness.adapters.adapter import Unavailable
 from kintsugi.harness.processes import plain_environment
 
-__all__ = ["ServerProcess", "accepts", "answers", "free_ports"]
+__all__ = ["ServerProcess", "accepts", "answers", "free_ports", "on_free_ports"]
 
 START_SECONDS = 30.0
 STOP_SECONDS = 5.0
 POLL_SECONDS = 0.05
+PORT_ATTEMPTS = 5
 PR_SET_PDEATHSIG = 1
 TAIL_CHARACTERS = 300
 
@@ -33,6 +34,26 @@ def free_ports(count: int) -> list[int]:
             probe.bind(("127.0.0.1", 0))
             found.append(probe.getsockname()[1])
         return found
+
+
+async def on_free_ports(
+    count: int, start: Callable[..., Awaitable[None]], taken: str, attempts: int = PORT_ATTEMPTS
+) -> list[int]:
+    """The loopback ports on which `start`, which is given them one by one, has brought a server up.
+
+    Somebody else may have taken one since it was seen to be free: where `taken` is in what Unavailable says, others are
+    chosen, up to `attempts` times in all. Raises Unavailable.
+    """
+    for attempt in range(1, attempts + 1):
+        ports = free_ports(count)
+        try:
+            await start(*ports)
+        except Unavailable as problem:
+            if attempt == attempts or taken not in str(problem):
+                raise
+        else:
+            return ports
+    raise AssertionError("unreachable")
 
 
 async def accepts(port: int) -> bool:

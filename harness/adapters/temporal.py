@@ -14,7 +14,7 @@ from pathlib import Path
 from packaging.version import Version
 
 from kintsugi.harness.adapters.adapter import DISTRIBUTION, Adapter, Unavailable
-from kintsugi.harness.adapters.servers import ServerProcess, answers, free_ports
+from kintsugi.harness.adapters.servers import ServerProcess, answers, on_free_ports
 
 __all__ = ["ADAPTERS", "TemporalServer", "found"]
 
@@ -22,7 +22,6 @@ ADDRESS = "KINTSUGI_TEMPORAL_ADDRESS"
 """The variable in which the SUT's side finds the server, as ``host:port``."""
 VERSION_MIN = Version("1.9")
 ADVICE = f"pip install '{DISTRIBUTION}[temporal]'"
-PORT_ATTEMPTS = 5
 SIDE = "kintsugi.runtime.engines.temporal"
 
 
@@ -62,23 +61,18 @@ class TemporalServer:
         """Start it on loopback; its address is the variable that `ADDRESS` names."""
         found()
         program = _program()
-        for attempt in range(1, PORT_ATTEMPTS + 1):
-            port, http, metrics, ui = free_ports(4)
+
+        async def start(port: int, http: int, metrics: int, ui: int) -> None:
             ports = {"--port": port, "--http-port": http, "--metrics-port": metrics, "--ui-port": ui}
             argv = [str(program), "server", "start-dev", "--headless", "--ip", "127.0.0.1", "--log-level", "warn"]
             argv += [word for option, number in ports.items() for word in (option, str(number))]
             argv += ["--db-filename", "temporal.db"]
             argv += ["--sqlite-pragma", "journal_mode=wal", "--sqlite-pragma", "synchronous=2"]
             ready = partial(answers, f"http://127.0.0.1:{http}/api/v1/namespaces/default")
-            try:
-                await self._process.start(argv, folder, ready)
-            except Unavailable as problem:
-                # Somebody else may have taken a port since it was seen to be free.
-                if attempt == PORT_ATTEMPTS or "address already in use" not in str(problem):
-                    raise
-            else:
-                return {ADDRESS: f"127.0.0.1:{port}"}
-        raise AssertionError("unreachable")
+            await self._process.start(argv, folder, ready)
+
+        port, *_ = await on_free_ports(4, start, "address already in use")
+        return {ADDRESS: f"127.0.0.1:{port}"}
 
     def cpu_seconds(self) -> float:
         """The CPU time that it has used so far."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from kintsugi.harness.adapters import ADAPTERS, Unavailable, postgres
+from kintsugi.harness.adapters import ADAPTERS, Unavailable, postgres, servers
 from kintsugi.harness.adapters.postgres import BINARIES, URL, PostgresServer, found
 from kintsugi.harness.adapters.servers import accepts, free_ports
 
@@ -133,7 +133,7 @@ async def test_it_is_durable_and_takes_another_port_where_one_was_taken_meanwhil
             choices.extend(free_ports(count) if choices else [taken.getsockname()[1]])
             return choices[-1:]
 
-        monkeypatch.setattr(postgres, "free_ports", chosen)
+        monkeypatch.setattr(servers, "free_ports", chosen)
         server = PostgresServer()
         environment = dict(await server.start(tmp_path / "server"))
         pid, home = server._process.pid, server._elsewhere

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kintsugi.harness.adapters import ADAPTERS, Unavailable, restate
+from kintsugi.harness.adapters import ADAPTERS, Unavailable, servers
 from kintsugi.harness.adapters.restate import ADMIN, RestateServer, found_server, server_path
 from kintsugi.harness.adapters.servers import free_ports
 
@@ -104,7 +104,7 @@ async def test_a_port_that_was_taken_meanwhile_is_chosen_again(tmp_path: Path, m
             choices.append(ports)
             return ports
 
-        monkeypatch.setattr(restate, "free_ports", chosen)
+        monkeypatch.setattr(servers, "free_ports", chosen)
         server = RestateServer()
         addresses = await server.start(tmp_path / "server")
         pid = server._process.pid

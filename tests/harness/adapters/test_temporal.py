@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from kintsugi.harness.adapters import ADAPTERS, Unavailable, temporal
+from kintsugi.harness.adapters import ADAPTERS, Unavailable, servers
 from kintsugi.harness.adapters.servers import free_ports
 from kintsugi.harness.adapters.temporal import ADDRESS, TemporalServer, found
 
@@ -91,7 +91,7 @@ async def test_a_port_that_was_taken_meanwhile_is_chosen_again(tmp_path: Path, m
             choices.append(ports)
             return ports
 
-        monkeypatch.setattr(temporal, "free_ports", chosen)
+        monkeypatch.setattr(servers, "free_ports", chosen)
         server = TemporalServer()
         address = (await server.start(tmp_path / "server"))[ADDRESS]
         pid = server._process.pid
