@@ -16,7 +16,7 @@ from kintsugi.faults.points import Point
 from kintsugi.harness.crossing import Incoming
 from kintsugi.harness.identity import UNPLANNED
 from kintsugi.harness.nemesis import Nemesis
-from kintsugi.harness.processes import LauncherGone
+from kintsugi.harness.processes import VerbFailed
 from kintsugi.harness.session import SECONDS_PER_HOUR, TIME_SCALE, Approval, Run, Session
 from kintsugi.runtime.rules import arguments_digest, schema_problem
 
@@ -233,9 +233,7 @@ class Human:
                 await self._session.clients.call(
                     "decide", str(self._session.state_folder), run.id, question["request_id"], question["decision"]
                 )
-            except LauncherGone:
-                raise
-            except RuntimeError as error:
+            except VerbFailed as error:
                 self._session.history.add(
                     "human", "not_acknowledged", run=run.id, question=question["request_id"], error=str(error)
                 )

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Exit", "Launcher", "LauncherGone", "Process", "plain_environment"]
+__all__ = ["Exit", "Launcher", "LauncherGone", "Process", "VerbFailed", "plain_environment", "worker_environment"]
 
 LAUNCHER = Path(__file__).with_name("launcher.py")
 START_SECONDS = 60.0
@@ -40,6 +40,32 @@ def plain_environment() -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith(ENGINES_OWN) and not name.upper().endswith(SECRETS)
     }
+
+
+def worker_environment(
+    urls: Mapping[str, str], token: str, state: Path, scratch: Path, worker_id: str, *, time_scale: float, cold: bool
+) -> dict[str, str]:
+    """What every worker is told: where ``tools``, ``model`` and ``human`` are, its token, its folders, its name.
+
+    `time_scale` is wall seconds per second of workflow time. A `cold`-started worker finds its packages where the
+    harness found them.
+    """
+    return {
+        "KINTSUGI_TOOLS_URL": urls["tools"],
+        "KINTSUGI_MODEL_URL": urls["model"],
+        "KINTSUGI_HUMAN_URL": urls["human"],
+        "KINTSUGI_TOKEN": token,
+        "KINTSUGI_STATE_DIR": str(state),
+        "KINTSUGI_SCRATCH_DIR": str(scratch),
+        "KINTSUGI_WORKER_ID": worker_id,
+        "KINTSUGI_TIME_SCALE": repr(time_scale),
+        "PATH": os.environ.get("PATH", os.defpath),
+        "PYTHONPATH": os.pathsep.join(sys.path[1:]) if cold else "",
+    }
+
+
+class VerbFailed(RuntimeError):
+    """A client verb of the SUT raised what the message says, or gave no answer in time."""
 
 
 class LauncherGone(RuntimeError):
@@ -220,7 +246,7 @@ class Launcher:
     async def call(self, verb: str, *arguments: Any) -> Any:
         """Call a client verb of the SUT's side in the launcher's process.
 
-        Raises RuntimeError with what it raised, or where it gave no answer in time.
+        Raises VerbFailed with what it raised, or where it gave no answer in time, and LauncherGone.
         """
         asked = asyncio.ensure_future(self._ask(f"c{next(self._ids)}", do="call", verb=verb, arguments=arguments))
         self._calls.add(asked)
@@ -230,7 +256,11 @@ class Launcher:
             async with asyncio.timeout(CALL_SECONDS):
                 return await asyncio.shield(asked)
         except TimeoutError:
-            raise RuntimeError(f"{verb} gave no answer within {CALL_SECONDS:g} s") from None
+            raise VerbFailed(f"{verb} gave no answer within {CALL_SECONDS:g} s") from None
+        except LauncherGone:
+            raise
+        except RuntimeError as error:
+            raise VerbFailed(str(error)) from error
 
     def _calls_end(self, asked: asyncio.Future[Any]) -> None:
         self._calls.discard(asked)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import sys
 import traceback
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -19,7 +18,7 @@ from kintsugi.harness.crossing import Doors, Incoming
 from kintsugi.harness.gateway import serve_model
 from kintsugi.harness.history import Event, History, Unwritable
 from kintsugi.harness.human import Human
-from kintsugi.harness.processes import Launcher, LauncherGone
+from kintsugi.harness.processes import Launcher, LauncherGone, VerbFailed, worker_environment
 from kintsugi.harness.session import SECONDS_PER_HOUR, TIME_SCALE, Generation, Session
 from kintsugi.harness.world import serve_tools
 from kintsugi.scenarios.trial import Trial
@@ -175,9 +174,7 @@ class _Stage:
         while True:
             try:
                 await session.clients.call("submit", str(session.state_folder), run_id, payload)
-            except LauncherGone:
-                raise
-            except RuntimeError as error:
+            except VerbFailed as error:
                 session.history.add("runner", "not_submitted", run=run_id, error=str(error))
             else:
                 return
@@ -204,20 +201,16 @@ class _Stage:
 
     def _environment(self, generation: Generation) -> dict[str, str]:
         session = self.session
-        return {
-            **session.environment,
-            "KINTSUGI_TOOLS_URL": session.urls["tools"],
-            "KINTSUGI_MODEL_URL": session.urls["model"],
-            "KINTSUGI_HUMAN_URL": session.urls["human"],
-            "KINTSUGI_TOKEN": generation.token,
-            "KINTSUGI_STATE_DIR": str(session.state_folder),
-            "KINTSUGI_SCRATCH_DIR": str(session.scratch_folder(generation.node)),
-            "KINTSUGI_WORKER_ID": generation.node,
-            "KINTSUGI_TIME_SCALE": repr(TIME_SCALE),
-            "PATH": os.environ.get("PATH", os.defpath),
-            # A cold-started worker finds its packages where the harness found them.
-            "PYTHONPATH": os.pathsep.join(sys.path[1:]) if session.trial.kind == "timing" else "",
-        }
+        told = worker_environment(
+            session.urls,
+            generation.token,
+            session.state_folder,
+            session.scratch_folder(generation.node),
+            generation.node,
+            time_scale=TIME_SCALE,
+            cold=session.trial.kind == "timing",
+        )
+        return {**session.environment, **told}
 
     async def _supervise(self, generation: Generation, log: Path) -> None:
         """Note how a worker ended, and start it again unless it had done its work or its node is lost."""
@@ -269,9 +262,7 @@ class _Stage:
         """``state`` as the SUT has it; ``unknown``, with the ``error``, where it does not say."""
         try:
             status: Any = await self.session.clients.call("status", str(self.session.state_folder), run_id)
-        except LauncherGone:
-            raise
-        except RuntimeError as error:
+        except VerbFailed as error:
             return {"state": "unknown", "error": str(error)}
         return {"state": str(status.get("state", "unknown"))}
 

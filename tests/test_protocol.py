@@ -16,6 +16,7 @@ from kintsugi.golden_workflows.spec import load_workflows
 from kintsugi.harness import human
 from kintsugi.harness.adapters.command import KEPT, AdapterFile, load_adapter
 from kintsugi.harness.history import of
+from kintsugi.harness.processes import worker_environment
 from kintsugi.harness.trial import STARTS_MAX, TAIL_BYTES, Crew, run_trial
 from kintsugi.harness.verdicts import judge_trial
 from kintsugi.runtime.engines.command import PLACEHOLDERS, VERB_SECONDS
@@ -52,7 +53,9 @@ def first_column(heading: str) -> list[str]:
 
 
 def test_the_environment_is_the_one_that_a_worker_is_given() -> None:
-    given = set(re.findall(r'"(KINTSUGI_[A-Z_]+)": ', (ROOT / "harness" / "trial.py").read_text(encoding="utf-8")))
+    urls = dict.fromkeys(("tools", "model", "human"), "")
+    told = worker_environment(urls, "", ROOT, ROOT, "", time_scale=1.0, cold=False)
+    given = {name for name in told if name.startswith("KINTSUGI_")}
     assert set(first_column("variable")) == given
     assert set(re.findall(r"KINTSUGI_[A-Z_]*[A-Z]", TEXT)) <= given
     assert f"with PATH, {', '.join(KEPT[:-1])} and {KEPT[-1]} as they are" in PROSE

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import statistics
-import sys
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -21,6 +19,7 @@ from typing import Any
 from aiohttp import web
 
 from kintsugi.harness.adapters import Adapter, Unavailable
+from kintsugi.harness.processes import worker_environment
 from kintsugi.harness.trial import Crew
 from kintsugi.runtime.engines.steps import PLAN
 
@@ -138,19 +137,10 @@ class _Bench:
         state = folder / "state"
         await asyncio.to_thread(state.mkdir, parents=True)
         await self._crew.clients.call("provision", str(state))
-        environment = {
-            **self._crew.environment,
-            **{f"KINTSUGI_{name}_URL": outside.url for name in ("TOOLS", "MODEL", "HUMAN")},
-            "KINTSUGI_TOKEN": "bench",
-            "KINTSUGI_STATE_DIR": str(state),
-            "KINTSUGI_SCRATCH_DIR": str(folder),
-            "KINTSUGI_WORKER_ID": "node1",
-            "KINTSUGI_TIME_SCALE": "1",
-            "PATH": os.environ.get("PATH", os.defpath),
-            "PYTHONPATH": os.pathsep.join(sys.path[1:]),
-        }
+        urls = dict.fromkeys(("tools", "model", "human"), outside.url)
+        told = worker_environment(urls, "bench", state, folder, "node1", time_scale=1.0, cold=True)
         try:
-            yield state, environment
+            yield state, {**self._crew.environment, **told}
         finally:
             if self._crew.adapter.retires:
                 await self._crew.clients.call("retire", str(state))
