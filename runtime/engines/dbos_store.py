@@ -5,8 +5,6 @@ Importing this puts a newer SQLite in place of the machine's own where that is t
 
 from __future__ import annotations
 
-import hashlib
-import os
 import sqlite3
 import sys
 import tempfile
@@ -15,6 +13,8 @@ from contextlib import closing, suppress
 from functools import cache
 from pathlib import Path
 from typing import Protocol
+
+from kintsugi.runtime.engines.databases import Databases
 
 __all__ = ["Postgres", "Sqlite", "Store"]
 
@@ -30,9 +30,6 @@ if sqlite3.sqlite_version_info < SQLITE_NEEDED:
         sys.modules["sqlite3"] = pysqlite3
 
 FILE = "dbos.sqlite"
-TEMPLATE = "kintsugi_template"
-SERVER = "KINTSUGI_POSTGRES_URL"
-"""The variable with the URL of a PostgreSQL server on which databases may be made."""
 
 
 class Store(Protocol):
@@ -89,46 +86,21 @@ def _file_template(journal: str, prepare: Callable[[str], None]) -> bytes:
 class Postgres:
     """A database on the server that ``KINTSUGI_POSTGRES_URL`` names, named after the state directory."""
 
+    def __init__(self) -> None:
+        self._databases = Databases()
+
     def url(self, state_dir: str, environment: Mapping[str, str]) -> str:
         """See `Store`."""
-        return _with_database(environment[SERVER], _database(state_dir))
+        return self._databases.url(state_dir, environment)
 
     def make(self, state_dir: str, prepare: Callable[[str], None]) -> None:
         """See `Store`."""
         Path(state_dir).mkdir(parents=True, exist_ok=True)
-        server = os.environ[SERVER]
-        _database_template(server, prepare)
-        _on(server, f'CREATE DATABASE "{_database(state_dir)}" TEMPLATE "{TEMPLATE}"')
+        self._databases.make(state_dir, lambda url: _migrate(url, prepare))
 
     def drop(self, state_dir: str) -> None:
         """See `Store`."""
-        _on(os.environ[SERVER], f'DROP DATABASE IF EXISTS "{_database(state_dir)}" WITH (FORCE)')
-
-
-def _database(state_dir: str) -> str:
-    """A name of its own for each state directory, of which a path may be too long."""
-    return f"t{hashlib.sha256(str(state_dir).encode()).hexdigest()[:24]}"
-
-
-def _with_database(server: str, database: str) -> str:
-    from sqlalchemy import make_url
-
-    return make_url(server).set(database=database).render_as_string(hide_password=False)
-
-
-@cache
-def _database_template(server: str, prepare: Callable[[str], None]) -> None:
-    _on(server, f'DROP DATABASE IF EXISTS "{TEMPLATE}" WITH (FORCE)')
-    _on(server, f'CREATE DATABASE "{TEMPLATE}"')
-    _migrate(_with_database(server, TEMPLATE), prepare)
-
-
-def _on(server: str, statement: str) -> None:
-    """Execute what may not be part of a transaction."""
-    import psycopg
-
-    with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(statement.encode())
+        self._databases.drop(state_dir)
 
 
 def _migrate(url: str, prepare: Callable[[str], None]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -14,13 +12,14 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.sqlite import SqliteSaver
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 
+from kintsugi.runtime.engines.databases import Databases
+
 __all__ = ["PostgresStore", "SqliteStore", "Store"]
 
 Saver = BaseCheckpointSaver[Any]
 
 BUSY_SECONDS = 30.0
 """How long SQLite waits for a lock that another worker holds."""
-URL = "KINTSUGI_POSTGRES_URL"
 CONNECTIONS_MAX = 4
 
 
@@ -83,29 +82,21 @@ class SqliteStore:
 class PostgresStore:
     """A database for each trial, on the server that KINTSUGI_POSTGRES_URL names."""
 
-    TEMPLATE = "kintsugi_langgraph"
-
     def __init__(self) -> None:
-        self._templated = False
+        self._databases = Databases()
 
     def make(self, state_dir: str) -> None:
         """Make the database, with the saver's tables: they are set up once, and copied."""
-        if not self._templated:
-            self._command(f'DROP DATABASE IF EXISTS "{self.TEMPLATE}" WITH (FORCE)')
-            self._command(f'CREATE DATABASE "{self.TEMPLATE}"')
-            with self._saver(self.TEMPLATE) as saver:
-                saver.setup()
-            self._templated = True
-        self._command(f'CREATE DATABASE "{self._database(state_dir)}" TEMPLATE "{self.TEMPLATE}"')
+        self._databases.make(state_dir, _set_up)
 
     def drop(self, state_dir: str) -> None:
         """Drop the database, whoever is still connected to it."""
-        self._command(f'DROP DATABASE IF EXISTS "{self._database(state_dir)}" WITH (FORCE)')
+        self._databases.drop(state_dir)
 
     @contextmanager
     def reader(self, state_dir: str) -> Iterator[Saver]:
         """A saver on a connection of its own."""
-        with self._saver(self._database(state_dir)) as saver:
+        with _saver(self._databases.url(state_dir)) as saver:
             yield saver
 
     @asynccontextmanager
@@ -118,30 +109,20 @@ class PostgresStore:
 
         options = {"autocommit": True, "prepare_threshold": 0, "row_factory": dict_row}
         pool: AsyncConnectionPool[AsyncConnection[DictRow]] = AsyncConnectionPool(
-            self._url(self._database(state_dir)), min_size=1, max_size=CONNECTIONS_MAX, kwargs=options, open=False
+            self._databases.url(state_dir), min_size=1, max_size=CONNECTIONS_MAX, kwargs=options, open=False
         )
         async with pool:
             yield AsyncPostgresSaver(pool)
 
-    @contextmanager
-    def _saver(self, database: str) -> Iterator[Any]:
-        from langgraph.checkpoint.postgres import PostgresSaver
 
-        with PostgresSaver.from_conn_string(self._url(database)) as saver:
-            yield saver
+@contextmanager
+def _saver(url: str) -> Iterator[Any]:
+    from langgraph.checkpoint.postgres import PostgresSaver
 
-    def _command(self, statement: str) -> None:
-        import psycopg
+    with PostgresSaver.from_conn_string(url) as saver:
+        yield saver
 
-        with psycopg.connect(os.environ[URL], autocommit=True) as connection:
-            connection.execute(statement)
 
-    @staticmethod
-    def _database(state_dir: str) -> str:
-        digest = hashlib.sha256(os.path.realpath(state_dir).encode()).hexdigest()
-        return f"kintsugi_{digest[:24]}"
-
-    @staticmethod
-    def _url(database: str) -> str:
-        server, _, _ = os.environ[URL].rpartition("/")
-        return f"{server}/{database}"
+def _set_up(url: str) -> None:
+    with _saver(url) as saver:
+        saver.setup()
