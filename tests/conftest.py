@@ -1,10 +1,17 @@
-"""With KINTSUGI_CI=1 a skipped test is a failed one: what CI did not run, it must not seem to have passed."""
+"""No skips in CI: what it did not run, it must not seem to have passed. And trials on real SUTs, for their tests."""
 
+import asyncio
 import os
 from collections.abc import Generator
+from typing import TYPE_CHECKING
 
 import pytest
 
+if TYPE_CHECKING:
+    from kintsugi.harness.results import Results
+
+TRIAL_SECONDS = 60.0
+"""The deadline of a trial that a test runs."""
 SKIPS_FAIL = os.environ.get("KINTSUGI_CI") == "1"
 
 
@@ -31,3 +38,27 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     report = yield
     fail_if_skipped(report)
     return report
+
+
+@pytest.fixture(scope="module")
+def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> "Results":
+    """The `TRIALS` of the test's module, run all at once against real SUTs; skipped where one of these is not there."""
+    from kintsugi.golden_workflows.spec import load_workflows
+    from kintsugi.harness.adapters import ADAPTERS, Unavailable
+    from kintsugi.harness.results import Results
+    from kintsugi.harness.suite_run import SuiteRun
+
+    trials = request.module.TRIALS
+    for sut in sorted({trial.sut for trial in trials}):
+        try:
+            ADAPTERS[sut].must_be_there()
+        except Unavailable as problem:
+            pytest.skip(str(problem))
+    kept = Results(tmp_path_factory.mktemp("trials") / "results")
+    kept.begin({"seed": 7}, resume=False)
+    run = SuiteRun(load_workflows(), kept, len(trials), 1, TRIAL_SECONDS, 5.0, lambda _: None)
+    try:
+        asyncio.run(run.run(trials))
+    finally:
+        kept.end()
+    return kept

@@ -19,6 +19,7 @@ from kintsugi.harness.adapters import Adapter, minimal
 from kintsugi.harness.adapters.planted import PLANTED
 from kintsugi.harness.commands.interrupts import EXIT_INTERRUPTED, to_its_end
 from kintsugi.harness.commands.progress import Progress
+from kintsugi.harness.commands.run import JOBS_PER_CORE
 from kintsugi.harness.records import TrialResult
 from kintsugi.harness.results import Results
 from kintsugi.harness.selftest import BUGS, CORRECT, Bug, Row, judged, planned
@@ -26,7 +27,6 @@ from kintsugi.harness.suite_run import SuiteRun
 
 __all__ = ["selftest_command"]
 
-JOBS_PER_CORE = 10
 DEADLINE_SECONDS = 20.0
 """Many times what any of its trials takes that comes to an end; one that is lost takes all of it."""
 STORM_CALLS_MAX = 5.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import sqlite3
 import sys
@@ -14,20 +13,17 @@ from typing import Any
 import pytest
 
 from kintsugi.faults.points import Point
-from kintsugi.golden_workflows.spec import load_workflows
 from kintsugi.harness.adapters import ADAPTERS, Unavailable
 from kintsugi.harness.adapters.dbos import found_sqlite
 from kintsugi.harness.history import of
 from kintsugi.harness.records import TrialResult
 from kintsugi.harness.results import Results
-from kintsugi.harness.suite_run import SuiteRun
 from kintsugi.runtime.rules import Budget
 from kintsugi.scenarios.trial import Strike, Trial
 
 pytestmark = pytest.mark.engines
 
 WORKFLOW = "finance/invoice_payment"
-DEADLINE_SECONDS = 60.0
 NEEDS_DBOS = "dbos is not installed; pip install 'kintsugi-bench[dbos]'"
 
 
@@ -41,24 +37,6 @@ OPAQUE = struck("dbos", "worker_kill", "at_boundary", "tool:tell[0]#1@committed"
 APPROVED_LATE = struck("dbos", "approval_delay", "late_after_restart", "human:pay[0]#1@waiting")
 NODE_LOST = struck("dbos", "node_loss", "process", "tool:order[0]#1@before", nodes=2)
 TRIALS = [*CLEAN.values(), KILLED, OPAQUE, APPROVED_LATE, NODE_LOST]
-
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    """The trials, run all at once."""
-    for sut in CLEAN:
-        try:
-            ADAPTERS[sut].must_be_there()
-        except Unavailable as problem:
-            pytest.skip(str(problem))
-    kept = Results(tmp_path_factory.mktemp("dbos") / "results")
-    kept.begin({"seed": 7}, resume=False)
-    run = SuiteRun(load_workflows(), kept, len(TRIALS), 1, DEADLINE_SECONDS, 5.0, lambda _: None)
-    try:
-        asyncio.run(run.run(TRIALS))
-    finally:
-        kept.end()
-    return kept
 
 
 def outcome(results: Results, trial: Trial) -> TrialResult:

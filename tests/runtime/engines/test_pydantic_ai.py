@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from importlib import metadata
 
@@ -15,14 +14,12 @@ from kintsugi.harness.adapters import ADAPTERS, Unavailable
 from kintsugi.harness.history import of
 from kintsugi.harness.records import TrialResult
 from kintsugi.harness.results import Results
-from kintsugi.harness.suite_run import SuiteRun
 from kintsugi.scenarios.trial import Strike, Trial
 
 pytestmark = pytest.mark.engines
 
 SUT = "pydantic_ai"
 WORKFLOW = "finance/invoice_payment"
-DEADLINE_SECONDS = 60.0
 NEEDS = "pydantic-ai-slim is not installed; pip install 'kintsugi-bench[pydantic-ai]'"
 
 
@@ -38,23 +35,6 @@ NODE_LOST = struck("node_loss", "process", "tool:order[0]#1@before", nodes=2)
 EMPTY = struck("malformed_output", "empty_reply", "model:pay[0]#1@during")
 TWICE = struck("malformed_output", "same_call_twice", "model:tell[0]#1@during")
 TRIALS = [CLEAN, KILLED, OPAQUE, APPROVED_LATE, NODE_LOST, EMPTY, TWICE]
-
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    """The trials, run all at once."""
-    try:
-        ADAPTERS[SUT].must_be_there()
-    except Unavailable as problem:
-        pytest.skip(str(problem))
-    kept = Results(tmp_path_factory.mktemp("pydantic_ai") / "results")
-    kept.begin({"seed": 7}, resume=False)
-    run = SuiteRun(load_workflows(), kept, len(TRIALS), 1, DEADLINE_SECONDS, 5.0, lambda _: None)
-    try:
-        asyncio.run(run.run(TRIALS))
-    finally:
-        kept.end()
-    return kept
 
 
 def outcome(results: Results, trial: Trial) -> TrialResult:

@@ -12,12 +12,10 @@ import pytest
 from aiohttp import ClientSession, web
 
 from kintsugi.faults.points import Point
-from kintsugi.golden_workflows.spec import load_workflows
 from kintsugi.harness.adapters import ADAPTERS, Unavailable
 from kintsugi.harness.history import of
 from kintsugi.harness.records import TrialResult
 from kintsugi.harness.results import Results
-from kintsugi.harness.suite_run import SuiteRun
 from kintsugi.runtime.protocol import DurableContext, Question
 from kintsugi.runtime.rules import idempotency_key
 from kintsugi.scenarios.trial import Strike, Trial
@@ -25,7 +23,6 @@ from kintsugi.scenarios.trial import Strike, Trial
 pytestmark = [pytest.mark.engines, pytest.mark.process]
 
 WORKFLOW = "finance/invoice_payment"
-DEADLINE_SECONDS = 60.0
 
 
 def struck(sut: str, fault: str, form: str, point: str, nodes: int = 1) -> Trial:
@@ -45,21 +42,6 @@ def must_be_there(sut: str) -> None:
         ADAPTERS[sut].must_be_there()
     except Unavailable as problem:
         pytest.skip(str(problem))
-
-
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
-    """The trials, run all at once."""
-    for sut in CLEAN:
-        must_be_there(sut)
-    kept = Results(tmp_path_factory.mktemp("restate") / "results")
-    kept.begin({"seed": 7}, resume=False)
-    run = SuiteRun(load_workflows(), kept, len(TRIALS), 1, DEADLINE_SECONDS, 5.0, lambda _: None)
-    try:
-        asyncio.run(run.run(TRIALS))
-    finally:
-        kept.end()
-    return kept
 
 
 def outcome(results: Results, trial: Trial) -> TrialResult:
