@@ -45,11 +45,15 @@ PLAIN_WIDTH = 150
 def bench_command(folder: Path) -> int:
     """Run every benchmark with its files below `folder`, whose disk is what is measured."""
     console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
-    with tempfile.TemporaryDirectory(prefix="kintsugi-bench-", dir=folder) as scratch:
+    with tempfile.TemporaryDirectory(prefix="kintsugi-bench-", dir=folder.resolve()) as scratch:
         console.print(_trials_table(Path(scratch)))
         console.print(_steps_table(Path(scratch)))
     console.print(_start_table())
     return 0
+
+
+def _tell(what: str) -> None:
+    sys.stderr.write(f"bench: {what}\n")
 
 
 # --- trials -------------------------------------------------------------------------------------------------
@@ -73,6 +77,7 @@ def _trials_table(scratch: Path) -> Table:
     first: dict[int, float] = {}
     for jobs, count in TRIALS.items():
         for sut, chain in (("naive", "optimized"), ("minimal", "optimized"), ("minimal", "naive")):
+            _tell(f"trials of {sut}+{chain}, {jobs} at once")
             figures = _time_trials(scratch / f"{sut}-{chain}-{jobs}", workflows, sut, chain, jobs, count)
             rate = figures.pop("rate")
             first.setdefault(jobs, rate)
@@ -124,7 +129,7 @@ def _steps_table(scratch: Path) -> Table:
     """Every engine that is there, tuned, side by side; ratios are to the minimal runtime."""
     adapters = [a for a in ADAPTERS.values() if a.resumes != "script" and a.profile != "default" and not a.own_chain]
     bare = [_bare_commits(scratch) for _ in range(ROUNDS)]
-    measured = asyncio.run(measure_engines(adapters, scratch, WORKFLOWS_AT_ONCE, ROUNDS))
+    measured = asyncio.run(measure_engines(adapters, scratch, WORKFLOWS_AT_ONCE, ROUNDS, _tell))
     table = _table(
         f"Durable steps, and from starting a worker in place of a killed one to its next step (median of {ROUNDS})",
         (

@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import statistics
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,7 +28,7 @@ __all__ = ["Figures", "measure_engines"]
 CHAINS = "kintsugi.runtime.engines.steps:CHAINS"
 RUN_SECONDS_MAX = 120.0
 SINGLE_STEPS = 100
-MANY_STEPS = 5
+MANY_STEPS = 20
 
 
 @dataclass(frozen=True)
@@ -162,9 +162,12 @@ class _Bench:
 
 
 async def measure_engines(
-    adapters: Sequence[Adapter], folder: Path, workflows: int, rounds: int
+    adapters: Sequence[Adapter], folder: Path, workflows: int, rounds: int, tell: Callable[[str], None] = lambda _: None
 ) -> dict[str, Figures | str]:
-    """The figures of each engine by its name, or why it has none; they take turns, so that each meets the same disk."""
+    """The figures of each engine by its name, or why it has none; they take turns, so that each meets the same disk.
+
+    `tell` hears what begins next.
+    """
     async with AsyncExitStack() as crews:
         benches: dict[str, _Bench | str] = {}
         for adapter in adapters:
@@ -177,9 +180,10 @@ async def measure_engines(
                 benches[adapter.name] = str(problem)
             else:
                 benches[adapter.name] = _Bench(crew, place)
-        for _ in range(rounds):
+        for number in range(1, rounds + 1):
             for name, bench in benches.items():
                 if isinstance(bench, _Bench):
+                    tell(f"durable steps, round {number} of {rounds}: {name}")
                     try:
                         await bench.round(workflows)
                     except (TimeoutError, RuntimeError) as error:
