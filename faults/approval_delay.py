@@ -27,7 +27,7 @@ FAULT = FaultClass(
     forms=(
         Form("late", _waiting, (Decide(delay_hours=LATE_HOURS),)),
         Form("late_after_restart", _waiting, (Kill(), Decide(delay_hours=LATE_HOURS))),
-        Form("delivered_twice", _waiting, (Decide(deliveries=2),), pushed=True),
+        Form("delivered_twice", _waiting, (Decide(deliveries=2),), wants=("pushed_decisions",)),
         Form("before_wait", _waiting, (Decide(before_wait=True),)),
         Form("rejected", _waiting, (Decide("reject"),)),
         Form("rejected_after_restart", _waiting, (Kill(), Decide("reject", delay_hours=RESTART_HOURS))),

@@ -9,9 +9,13 @@ from typing import Literal
 from kintsugi.faults.actions import Action
 from kintsugi.faults.points import Site
 
-__all__ = ["FaultClass", "Form", "Layer"]
+__all__ = ["FaultClass", "Form", "Layer", "Trait"]
 
 Layer = Literal["execution", "semantic", "side-effect"]
+
+Trait = Literal["pushed_decisions", "fail_over", "own_server", "operator"]
+"""Decisions are pushed to it, where one that polls fetches each when it likes; a worker on another node takes its runs
+over; it has a server of its own that can be restarted; an operator can pause and resume its runs."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +31,10 @@ class Form:
     """How many workflows run at once."""
     may_halt: bool = False
     """Whether the fault outlasts a declared budget, so that stopping for a person is right."""
-    pushed: bool = False
-    """Whether it applies only to a SUT that decisions are pushed to: one that polls fetches each when it likes."""
-    taken_over: bool = False
-    """Whether it applies only to a SUT whose runs a worker on another node takes over: without a successor there is
-    no zombie."""
+    wants: tuple[Trait, ...] = ()
+    """What a SUT must have for it to apply."""
+    needs: str = ""
+    """What the machine must have for it, by its name in `kintsugi.harness.means`; without it the cell is a gap."""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ FAULT = FaultClass(
     witness="The launcher's wait status, stopped and then continued, and another worker's request between the two.",
     dealt_with_by="engine",
     forms=(
-        Form("in_flight", _in_flight, (Pause(),), nodes=2, taken_over=True),
-        Form("parked", _parked, (Pause(),), nodes=2, taken_over=True),
+        Form("in_flight", _in_flight, (Pause(),), nodes=2, wants=("fail_over",)),
+        Form("parked", _parked, (Pause(),), nodes=2, wants=("fail_over",)),
     ),
 )

@@ -16,7 +16,8 @@ from typing import Any
 
 from aiohttp import web
 
-from kintsugi.harness.nemesis import Crossing, Directive, Nemesis
+from kintsugi.harness.deeds.blow import Crossing, Directive
+from kintsugi.harness.nemesis import Nemesis
 from kintsugi.harness.session import Generation, Run, Session
 from kintsugi.harness.wire import WireServer, parse
 
@@ -59,8 +60,7 @@ class Incoming:
     def crossing(self, kind: str, step: str, item: int) -> Crossing:
         """Name the boundary that this request crosses."""
         occurrence = self.run.delivered[kind, step, item] + 1
-        self.run.holder = self.generation
-        self.nemesis.taken_up(self.run, self.generation)
+        self.session.taken_up(self.run, self.generation)
         return Crossing(self.number, self.run, self.generation, kind, step, item, occurrence, self.gone)
 
     async def struck(self, crossing: Crossing, phase: str) -> bool:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from kintsugi.harness.crossing import Incoming
+from kintsugi.harness.deeds.blow import Crossing
 from kintsugi.harness.mistakes import PROFILES, damage, vary
-from kintsugi.harness.nemesis import Crossing
 from kintsugi.harness.script import Reply, Wanted, reply_to, wanted_by
 
 __all__ = ["TOKENIZER", "serve_model", "tokens_of"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import defaultdict
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -116,8 +116,10 @@ class Session:
         folder: Path,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self.environment = environment or {}
+        self.environment = dict(environment or {})
         """What every worker is given beyond its addresses."""
+        self.equipment: dict[str, Any] = {}
+        """What the means of this trial have brought, by their names."""
         self.trial, self.workflow, self.adapter = trial, workflow, adapter
         self.workers, self.clients = workers, clients
         self.history, self.folder = history, folder
@@ -134,6 +136,8 @@ class Session:
         """When the first end report came (event loop seconds); 0 before."""
         self.closing = False
         self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.listeners: list[Callable[[Run, Generation], None]] = []
+        """Told of each request of a run, by whom it came."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self._requests = 0
 
@@ -157,6 +161,12 @@ class Session:
         self._requests += 1
         self.last_activity = asyncio.get_running_loop().time()
         return self._requests
+
+    def taken_up(self, run: Run, by: Generation) -> None:
+        """Note who holds a run: the worker that sent its last request."""
+        run.holder = by
+        for listener in list(self.listeners):
+            listener(run, by)
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run something beside the trial; what it raises breaks the trial rather than passing unseen."""

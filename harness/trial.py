@@ -18,6 +18,7 @@ from kintsugi.harness.crossing import Doors, Incoming
 from kintsugi.harness.gateway import serve_model
 from kintsugi.harness.history import Event, History, Unwritable
 from kintsugi.harness.human import Human
+from kintsugi.harness.means import MEANS, needed_by
 from kintsugi.harness.processes import Launcher, LauncherGone, VerbFailed, worker_environment
 from kintsugi.harness.session import SECONDS_PER_HOUR, TIME_SCALE, Generation, Session
 from kintsugi.harness.world import serve_tools
@@ -121,6 +122,8 @@ class _Stage:
         self.nodes = 1
         self.deadline = 0.0
         """When the trial is over at the latest (event loop seconds)."""
+        self.means = AsyncExitStack()
+        """What the machine gives this trial, until its workers are dead."""
         self.given_up = False
         """Whether the whole suite is being ended, and its servers with it."""
 
@@ -134,6 +137,8 @@ class _Stage:
         self.deadline = asyncio.get_running_loop().time() + deadline_seconds
         try:
             await self.doors.open()
+            for name in needed_by(session.trial):
+                await self.means.enter_async_context(MEANS[name].prepare(session))
             await session.clients.call("provision", str(session.state_folder))
             await self._begin()
             await self._until_over(deadline_seconds)
@@ -298,6 +303,7 @@ class _Stage:
         session.closing = True
         async with AsyncExitStack() as then:
             then.push_async_callback(self.doors.close)
+            then.push_async_callback(self.means.aclose)
             then.push_async_callback(session.end_tasks)
             alive = [g.process for g in session.generations.values() if g.process is not None and g.process.alive]
             await asyncio.gather(*(session.workers.kill(process) for process in alive), return_exceptions=True)

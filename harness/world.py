@@ -12,8 +12,8 @@ from typing import Any
 from kintsugi.golden_workflows.records import Unservable
 from kintsugi.golden_workflows.spec import Tool
 from kintsugi.harness.crossing import Incoming
+from kintsugi.harness.deeds.blow import Crossing
 from kintsugi.harness.identity import UNPLANNED
-from kintsugi.harness.nemesis import Crossing
 from kintsugi.runtime.rules import approval_needed, arguments_digest, canonical, schema_problem
 
 __all__ = ["serve_tools"]

@@ -5,18 +5,18 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kintsugi.faults import FAULTS
 from kintsugi.faults.actions import Action
 from kintsugi.faults.fault import Form
 from kintsugi.faults.points import Point, Site
 from kintsugi.golden_workflows.spec import Workflow
-from kintsugi.scenarios.points import sites
+from kintsugi.scenarios.points import met_in_recovery, sites
 from kintsugi.scenarios.suite import FaultShare, Suite
 from kintsugi.scenarios.trial import Strike, Trial
 
-__all__ = ["Plan", "candidates", "plan"]
+__all__ = ["Gap", "Plan", "candidates", "plan"]
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,25 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Gap:
+    """A trial that can't be run here for want of something that its fault needs."""
+
+    key: str
+    """``sut+chain``."""
+    workflow: str
+    fault: str
+    needs: str
+
+
+@dataclass(frozen=True)
 class Plan:
     """The trials of a suite, in the order in which they are best run, and the fault cells that have no point."""
 
     trials: tuple[Trial, ...]
     not_applicable: tuple[tuple[str, str, str], ...]
     """(sut+chain, workflow, fault) where no form of the fault applies."""
+    gaps: tuple[Gap, ...] = ()
+    """One for each trial that this machine can't run."""
 
 
 def candidates(workflow: Workflow, chain: str, fault: str, forms: Sequence[str] = ()) -> list[Candidate]:
@@ -56,20 +69,21 @@ def plan(
     workflows: Mapping[str, Workflow],
     seed: int,
     suts: Iterable[str] | None = None,
-    polling: Collection[str] = (),
-    alone: Collection[str] = (),
+    lacks: Mapping[str, Collection[str]] | None = None,
+    missing: Collection[str] = (),
 ) -> Plan:
     """The trials of a suite for one seed.
 
-    `suts` narrows the suite's own list of ``sut+chain``; `polling` names the SUTs that fetch decisions by themselves,
-    `alone` those of which no worker takes over another's runs.
+    `suts` narrows the suite's own list of ``sut+chain``; `lacks` says of each SUT what it does not have that forms may
+    ask for, `missing` what this machine does not have. Neither changes what is drawn, only what of it is run.
     Shared points (those that every chain crosses) are drawn once, so that SUTs and chains are compared on the same
     ones; a chain's model points are drawn for that chain. Points are dealt evenly over phases, and each trial's
     weight says how many points of its phase it stands for.
     """
     chosen = [name for name in sorted(workflows) if suite.wants(name)]
     trials: list[Trial] = []
-    missing: list[tuple[str, str, str]] = []
+    nowhere: list[tuple[str, str, str]] = []
+    gaps: list[Gap] = []
     for name in suts if suts is not None else suite.suts:
         sut, _, chain = name.partition("+")
         trials += [Trial("baseline", sut, chain, workflow, seed=seed) for workflow in chosen]
@@ -83,16 +97,44 @@ def plan(
             for workflow in _for_share(share, chosen, seed):
                 drawn = _draw(workflows[workflow], chain, share, suite.name, seed, taken[workflow])
                 taken[workflow] |= {_physical(candidate) for candidate, _ in drawn}
-                if sut in polling:
-                    drawn = [(candidate, weight) for candidate, weight in drawn if not candidate.form.pushed]
-                if sut in alone:
-                    drawn = [(candidate, weight) for candidate, weight in drawn if not candidate.form.taken_over]
+                lacking = set((lacks or {}).get(sut, ()))
+                drawn = [(candidate, weight) for candidate, weight in drawn if not lacking & set(candidate.form.wants)]
                 if not drawn:
-                    missing.append((name, workflow, share.fault))
+                    nowhere.append((name, workflow, share.fault))
+                gaps += [Gap(name, workflow, share.fault, c.form.needs) for c, _ in drawn if c.form.needs in missing]
+                drawn = [(candidate, weight) for candidate, weight in drawn if candidate.form.needs not in missing]
                 trials += [_trial("fault", sut, chain, workflow, share.fault, c, seed, w) for c, w in drawn]
+        if suite.pairs is not None:
+            trials += _pairs(suite, workflows, chosen, sut, chain, seed)
         if suite.timing is not None:
             trials += _timing(suite, workflows, chosen, sut, chain, seed)
-    return Plan(tuple(trials), tuple(missing))
+    return Plan(tuple(trials), tuple(nowhere), tuple(gaps))
+
+
+def _pairs(
+    suite: Suite, workflows: Mapping[str, Workflow], chosen: Sequence[str], sut: str, chain: str, seed: int
+) -> list[Trial]:
+    """Two kills, the second in the recovery from the first; all of them, or a draw with its weight."""
+    assert suite.pairs is not None
+    trials = []
+    for name in chosen:
+        every = sites(workflows[name], chain)
+        frame = [(first, second) for first in every for second in met_in_recovery(every, first)]
+        count = len(frame) if suite.pairs.wants_all(name) else min(suite.pairs.sampled, len(frame))
+        drawn = frame if count == len(frame) else _rng(seed, suite.name, "pairs", name, chain).sample(frame, count)
+        trials += [
+            Trial(
+                "fault", sut, chain, name, (_kill(one), replace(_kill(two), then=True)), seed, weight=len(frame) / count
+            )
+            for one, two in drawn
+        ]
+    return trials
+
+
+def _kill(site: Site) -> Strike:
+    """The kill at a site; right after a delivered response that is a sample of its own, without delay."""
+    form = "after_0ms" if site.point.phase == "after" else "at_boundary"
+    return Strike("worker_kill", form, site.point)
 
 
 def _trial(
@@ -139,6 +181,8 @@ def _draw(
     workflow: Workflow, chain: str, share: FaultShare, suite: str, seed: int, taken: Collection[_Physical]
 ) -> list[tuple[Candidate, float]]:
     frame = candidates(workflow, chain, share.fault, share.forms)
+    if share.all:
+        return [(candidate, 1.0) for candidate in frame if _physical(candidate) not in taken]
     model = [candidate for candidate in frame if candidate.site.point.kind == "model"]
     shared = [candidate for candidate in frame if candidate.site.point.kind != "model"]
     names = (suite, share.fault, workflow.name)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from kintsugi.faults.points import Point, Site
 from kintsugi.golden_workflows.reference import Call, trajectory
 from kintsugi.golden_workflows.spec import Workflow
 
-__all__ = ["END", "REACT", "START", "sites"]
+__all__ = ["END", "REACT", "START", "met_in_recovery", "sites"]
 
 START = "start"
 END = "end"
@@ -29,6 +30,30 @@ def sites(workflow: Workflow, chain: str) -> list[Site]:
     an agent of another make does not cross are never exposed, and count for nothing.
     """
     return list(_sites(workflow, chain))
+
+
+def met_in_recovery(every: Sequence[Site], first: Site) -> list[Site]:
+    """The sites that any recovery from a kill at `first` crosses, in order: what a second kill can be sure to meet.
+
+    Those of every later boundary. And those of the same one, from its beginning, where nothing had come of the request;
+    or where a write had happened that only another request with the same key can tell of. What some runtime does
+    beyond that, as looking an effect up, is no point of the plan.
+    """
+    boundary = _boundary(first)
+    places = [_boundary(site) for site in every]
+    at = places.index(boundary)
+    end = len(places) - places[::-1].index(boundary)
+    later = [site for site, place in zip(every[end:], places[end:], strict=True) if place != boundary]
+    phase, again = first.point.phase, every[at:end]
+    if phase in {"before", "during"} and first.point.kind != "decision":
+        return [*again, *later]
+    if phase == "committed" and first.idempotency == "key":
+        return [*(site for site in again if site.point.phase in {"before", "after"}), *later]
+    return later
+
+
+def _boundary(site: Site) -> Point:
+    return replace(site.point, phase="before")
 
 
 def _sites(workflow: Workflow, chain: str) -> Iterator[Site]:

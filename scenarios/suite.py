@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from kintsugi.faults import FAULTS
 from kintsugi.golden_workflows.spec import FileProblem, nearest, validation_problem
 
-__all__ = ["FaultShare", "Suite", "Timing", "load_suite", "suite_names"]
+__all__ = ["FaultShare", "Pairs", "Suite", "Timing", "load_suite", "suite_names"]
 
 HERE = Path(__file__).parent
 
@@ -30,6 +30,8 @@ class FaultShare(_Strict):
     fault: str
     shared: int = Field(default=0, ge=0)
     model: int = Field(default=0, ge=0)
+    all: bool = False
+    """Every point and form instead of a draw."""
     one_per_class: bool = False
     """Draw for one workflow of each class only."""
     forms: list[str] = []
@@ -45,6 +47,19 @@ class Timing(_Strict):
     jobs: int = Field(default=2, ge=1)
 
 
+class Pairs(_Strict):
+    """Schedules of two: the second kill meets the recovery from the first, at every point that any recovery crosses."""
+
+    all: list[str] = []
+    """The workflows of which every pair is run (patterns)."""
+    sampled: int = Field(default=0, ge=0)
+    """How many pairs are drawn from each other workflow."""
+
+    def wants_all(self, workflow: str) -> bool:
+        """Whether every pair of a workflow is run."""
+        return any(fnmatch(workflow, pattern) for pattern in self.all)
+
+
 class Suite(_Strict):
     """A named, versioned set of trials."""
 
@@ -57,6 +72,7 @@ class Suite(_Strict):
     clean_seeds: int = Field(default=0, ge=0)
     variance: str = "typical"
     faults: list[FaultShare] = []
+    pairs: Pairs | None = None
     timing: Timing | None = None
     deadline_seconds: float = Field(default=90.0, gt=0)
     storm_calls_max: float = Field(default=5.0, gt=0)
@@ -98,22 +114,28 @@ def _problems(suite: Suite) -> Iterator[str]:
     """What is wrong with the names in a suite, each as one line."""
     drawn: set[tuple[str, str]] = set()
     for position, share in enumerate(suite.faults):
-        if share.fault not in FAULTS:
-            yield f"faults[{position}].fault: no fault class is called {share.fault!r}{nearest(share.fault, FAULTS)}"
-            continue
-        known = [form.name for form in FAULTS[share.fault].forms]
-        for form in share.forms or known:
-            if form not in known:
-                yield f"faults[{position}].forms: {share.fault} has no form {form!r}{nearest(form, known)}"
-            elif (share.fault, form) in drawn:
-                yield f"faults[{position}].forms: {share.fault}.{form} is drawn by an earlier share already"
+        where = f"faults[{position}]"
+        if share.all and (share.shared or share.model or share.one_per_class):
+            yield f"{where}.all: every point is struck already; leave out shared, model and one_per_class"
+        yield from _unknown(share.fault, share.forms, where)
+        for form in share.forms or _forms(share.fault):
+            if (share.fault, form) in drawn:
+                yield f"{where}.forms: {share.fault}.{form} is drawn by an earlier share already"
             drawn.add((share.fault, form))
-    if suite.timing is None:
+    if suite.timing is not None:
+        yield from _unknown(suite.timing.fault, suite.timing.forms, "timing")
+
+
+def _forms(fault: str) -> list[str]:
+    return [form.name for form in FAULTS[fault].forms] if fault in FAULTS else []
+
+
+def _unknown(fault: str, forms: Sequence[str], where: str) -> Iterator[str]:
+    """A fault class, or forms of one, that there are not."""
+    if fault not in FAULTS:
+        yield f"{where}.fault: no fault class is called {fault!r}{nearest(fault, FAULTS)}"
         return
-    if suite.timing.fault not in FAULTS:
-        yield f"timing.fault: no fault class is called {suite.timing.fault!r}{nearest(suite.timing.fault, FAULTS)}"
-        return
-    known = [form.name for form in FAULTS[suite.timing.fault].forms]
-    for form in suite.timing.forms:
+    known = _forms(fault)
+    for form in forms:
         if form not in known:
-            yield f"timing.forms: {suite.timing.fault} has no form {form!r}{nearest(form, known)}"
+            yield f"{where}.forms: {fault} has no form {form!r}{nearest(form, known)}"

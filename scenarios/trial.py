@@ -20,9 +20,11 @@ class Strike:
     fault: str
     form: str
     point: Point
+    then: bool = False
+    """Whether it is armed only once the strike before it has been witnessed, as one that is to meet the recovery."""
 
     def __str__(self) -> str:
-        return f"{self.fault}.{self.form}@{self.point}"
+        return f"{'then ' * self.then}{self.fault}.{self.form}@{self.point}"
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Trial:
     @property
     def id(self) -> str:
         """A readable name, unique within a suite and the same for the same seed."""
-        what = ",".join(map(str, self.schedule)) or self.kind
+        what = ",".join(map(str, self.schedule)).replace(",then ", ">") or self.kind
         drift = f"~{self.drift}" if self.drift else ""
         kind = f"~{self.kind}" if self.kind == "timing" else ""
         repeat = f"~{self.repeat}" if self.repeat else ""
@@ -58,18 +60,23 @@ class Trial:
 
     @property
     def fault(self) -> str:
-        """The fault class that the trial is counted under; empty for a clean one."""
-        return self.schedule[0].fault if self.schedule else ""
+        """What it is counted under: its fault class, or those of a schedule of several; empty for a clean trial."""
+        return "+".join(strike.fault for strike in self.schedule)
 
     def to_json(self) -> dict[str, Any]:
         """The trial as JSON, readable by `from_json`."""
         data = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        strikes = [{"fault": s.fault, "form": s.form, "point": str(s.point)} for s in self.schedule]
+        strikes = [
+            {"fault": s.fault, "form": s.form, "point": str(s.point), **({"then": True} if s.then else {})}
+            for s in self.schedule
+        ]
         return {"id": self.id, **data, "schedule": strikes}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Trial:
         """The trial that `to_json` wrote. ValueError or KeyError where it is not one."""
-        strikes = tuple(Strike(s["fault"], s["form"], Point.parse(s["point"])) for s in data["schedule"])
+        strikes = tuple(
+            Strike(s["fault"], s["form"], Point.parse(s["point"]), then=bool(s.get("then"))) for s in data["schedule"]
+        )
         fields = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
         return cls(**{**fields, "schedule": strikes})

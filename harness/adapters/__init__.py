@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from kintsugi.harness.adapters import dbos, langgraph, minimal, naive, pydantic_ai, restate, temporal
 from kintsugi.harness.adapters.adapter import Adapter, Unavailable
 
-__all__ = ["ADAPTERS", "POLLING", "Adapter", "Unavailable"]
+__all__ = ["ADAPTERS", "Adapter", "Unavailable"]
 
 ADAPTERS: Mapping[str, Adapter] = {
     adapter.name: adapter
@@ -22,6 +22,3 @@ ADAPTERS: Mapping[str, Adapter] = {
     )
 }
 """Every SUT by its name."""
-
-POLLING = frozenset(name for name, adapter in ADAPTERS.items() if adapter.decisions == "poll")
-"""The SUTs that fetch decisions by themselves."""

@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 from packaging.requirements import Requirement
+
+from kintsugi.faults.fault import Trait
 
 __all__ = ["DISTRIBUTION", "OWN", "Adapter", "Server", "Unavailable", "versions"]
 
@@ -77,6 +79,8 @@ class Adapter:
     """The extra of this distribution that installs what it needs; empty where it needs nothing."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """What was set, and to what, for a reader of the scorecard."""
+    operator: bool = False
+    """Whether its side has the verbs ``pause(state_dir, run_id)`` and ``resume(state_dir, run_id)`` for an operator."""
     retires: bool = False
     """Whether a trial's traces in the shared server are to be removed when it is over."""
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -85,6 +89,16 @@ class Adapter:
     """Makes the server that its trials share; None where it needs none."""
     check: Callable[[], str] | None = None
     """Says which program beside the extra was found. Raises Unavailable."""
+
+    def lacks(self) -> frozenset[Trait]:
+        """What forms of faults may ask of a SUT and this one does not have."""
+        has = {
+            "pushed_decisions": self.decisions == "push",
+            "fail_over": self.fails_over,
+            "own_server": self.server is not None,
+            "operator": self.operator,
+        }
+        return frozenset(trait for trait in get_args(Trait) if not has[trait])
 
     def must_be_there(self) -> str:
         """What was found, as one line; empty where nothing is needed. Raises Unavailable."""

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from kintsugi.faults.fault import Trait
 from kintsugi.golden_workflows.problems import FileProblem, nearest, validation_problem
 from kintsugi.harness.adapters import ADAPTERS
 from kintsugi.harness.adapters.adapter import Adapter, Unavailable
@@ -22,10 +23,9 @@ from kintsugi.runtime.engines.command import FILE, PLACEHOLDER, PLACEHOLDERS
 __all__ = [
     "NAME",
     "AdapterFile",
-    "alone",
+    "lacking",
     "load_adapter",
     "load_adapters",
-    "polling",
     "recorded",
     "to_records",
     "verbs_of",
@@ -208,14 +208,9 @@ def verbs_of(adapter: Adapter) -> frozenset[str]:
     return frozenset(VERBS) & set(tomllib.loads(Path(adapter.environment[FILE]).read_text(encoding="utf-8")))
 
 
-def polling(own: Mapping[str, Adapter]) -> frozenset[str]:
-    """The SUTs, the user's `own` included, that fetch decisions by themselves."""
-    return frozenset(name for name, adapter in {**ADAPTERS, **own}.items() if adapter.decisions == "poll")
-
-
-def alone(own: Mapping[str, Adapter]) -> frozenset[str]:
-    """The SUTs, the user's `own` included, of which no worker takes over another's runs."""
-    return frozenset(name for name, adapter in {**ADAPTERS, **own}.items() if not adapter.fails_over)
+def lacking(own: Mapping[str, Adapter]) -> dict[str, frozenset[Trait]]:
+    """What each SUT, the user's `own` included, does not have that forms of faults may ask for."""
+    return {name: adapter.lacks() for name, adapter in {**ADAPTERS, **own}.items()}
 
 
 # --- in run.json --------------------------------------------------------------------------------------------

@@ -17,10 +17,11 @@ from kintsugi.golden_workflows.chains import CHAINS
 from kintsugi.golden_workflows.spec import FileProblem, Workflow, load_workflows, nearest
 from kintsugi.harness.adapters import ADAPTERS, Adapter
 from kintsugi.harness.adapters.adapter import OWN
-from kintsugi.harness.adapters.command import alone, load_adapters, polling, recorded, to_records
+from kintsugi.harness.adapters.command import lacking, load_adapters, recorded, to_records
 from kintsugi.harness.commands.finish import code_digest, finish, print_table
 from kintsugi.harness.commands.interrupts import EXIT_INTERRUPTED, to_its_end
 from kintsugi.harness.commands.progress import Progress
+from kintsugi.harness.means import gap_lines, missing_means
 from kintsugi.harness.mistakes import PROFILES
 from kintsugi.harness.results import FolderProblem, Results
 from kintsugi.harness.suite_run import SuiteRun
@@ -56,7 +57,8 @@ def run_command(  # noqa: PLR0913 - the options of the command line, by keyword
     """Run a suite into a results folder; the exit code."""
     own = load_adapters(adapter)
     narrowed, workflows, suts = narrow(load_suite(suite), sut, chain, workflow, fault, own)
-    the_plan = plan(narrowed, workflows, seed, suts, polling(own), alone(own))
+    missing = missing_means(narrowed)
+    the_plan = plan(narrowed, workflows, seed, suts, lacking(own), missing)
     if not the_plan.trials:
         raise FileProblem(f"suite {narrowed.name!r} has no trial for what was asked; see `kintsugi plan`")
     started = datetime.now(UTC)
@@ -75,10 +77,13 @@ def run_command(  # noqa: PLR0913 - the options of the command line, by keyword
         "faults": [share.fault for share in narrowed.faults],
         "timing": narrowed.timing is not None,
         "adapters": to_records(own),
+        "missing": missing,
         "planned": len(the_plan.trials),
         "code": code_digest(),
     }
     results.begin(asked, resume=resume)
+    for line in gap_lines(the_plan.gaps, missing):
+        click.echo(f"not run: {line}", err=True)
     clock = monotonic()
     try:
         code = _run(narrowed, workflows, the_plan, results, at_once, own)
@@ -239,4 +244,8 @@ def planned(results: Results) -> tuple[Suite, dict[str, Workflow], Plan]:
         "timing": suite.timing if asked["timing"] else None,
     }
     narrowed = suite.model_copy(update=changes)
-    return narrowed, workflows, plan(narrowed, workflows, asked["seed"], asked["suts"], polling(own), alone(own))
+    return (
+        narrowed,
+        workflows,
+        plan(narrowed, workflows, asked["seed"], asked["suts"], lacking(own), asked.get("missing", {})),
+    )

@@ -14,8 +14,9 @@ from kintsugi.golden_workflows.reference import check_truth, trajectory
 from kintsugi.golden_workflows.spec import FileProblem, load_workflow, load_workflows
 from kintsugi.harness.adapters import ADAPTERS
 from kintsugi.harness.adapters.adapter import OWN
-from kintsugi.harness.adapters.command import alone, load_adapters, polling
+from kintsugi.harness.adapters.command import lacking, load_adapters
 from kintsugi.harness.commands.run import narrow
+from kintsugi.harness.means import gap_lines, missing_means
 from kintsugi.scenarios.planner import plan
 from kintsugi.scenarios.suite import load_suite, suite_names
 
@@ -59,7 +60,8 @@ def plan_command(
         return
     own = load_adapters(adapter)
     chosen, workflows, suts = narrow(load_suite(suite), [], [], [], [], own)
-    planned = plan(chosen, workflows, seed, suts, polling(own), alone(own))
+    missing = missing_means(chosen)
+    planned = plan(chosen, workflows, seed, suts, lacking(own), missing)
     if trials:
         for trial in planned.trials:
             click.echo(trial.id)
@@ -70,6 +72,8 @@ def plan_command(
         click.echo(f"  {name:<20} {count}")
     for key, workflow, fault in planned.not_applicable:
         click.echo(f"  not applicable: {fault} on {workflow} for {key}")
+    for line in gap_lines(planned.gaps, missing):
+        click.echo(f"  not run: {line}")
 
 
 def workflow_check_command(files: Sequence[Path]) -> None:

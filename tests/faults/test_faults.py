@@ -208,7 +208,7 @@ def test_a_form_is_composed_of_the_actions_there_are(fault: str, form: Form) -> 
     lost = [action for action in form.actions if isinstance(action, Kill) and action.restart == "never"]
     paused = [action for action in form.actions if isinstance(action, Pause)]
     assert bool(lost or paused) == (form.nodes > 1), "a node that stands still, or never comes back, leaves another one"
-    assert bool(paused) == form.taken_over
+    assert bool(paused) == ("fail_over" in form.wants)
     assert (form.copies > 1) == any(isinstance(action, Outage) for action in form.actions)
 
 

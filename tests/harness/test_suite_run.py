@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from kintsugi.golden_workflows.spec import load_workflows
-from kintsugi.harness.adapters import ADAPTERS, POLLING, Unavailable
+from kintsugi.harness.adapters import ADAPTERS, Unavailable
+from kintsugi.harness.adapters.command import lacking
 from kintsugi.harness.history import Unwritable
 from kintsugi.harness.records import TrialResult
 from kintsugi.harness.results import Results
@@ -103,8 +104,8 @@ async def test_a_shared_server_is_charged_by_runs_and_stopped(tmp_path: Path) ->
 
 async def test_the_same_seed_gives_the_same_verdicts(tmp_path: Path) -> None:
     """However many run at once: the load of the machine is no part of a verdict."""
-    trials = plan(SUITE, WORKFLOWS, SEED, polling=POLLING).trials
-    assert plan(SUITE, WORKFLOWS, SEED, polling=POLLING).trials == trials
+    trials = plan(SUITE, WORKFLOWS, SEED, lacks=lacking({})).trials
+    assert plan(SUITE, WORKFLOWS, SEED, lacks=lacking({})).trials == trials
     faults = [trial for trial in trials if trial.kind == "fault"]
     assert len(faults) >= 40
     assert {f"{trial.sut}+{trial.chain}" for trial in faults} == set(SUTS)

@@ -126,8 +126,8 @@ def test_what_is_taken_keeps_its_weight_in_the_frame() -> None:
 
 def test_a_sut_that_polls_is_not_given_what_is_pushed() -> None:
     suite = suite_of({"fault": "approval_delay", "shared": 99}, suts=["minimal+naive", "naive+naive"])
-    found = plan(suite, WORKFLOWS, 7, polling=["naive"])
-    pushed = {form.name for form in FAULTS["approval_delay"].forms if form.pushed}
+    found = plan(suite, WORKFLOWS, 7, lacks={"naive": {"pushed_decisions"}})
+    pushed = {form.name for form in FAULTS["approval_delay"].forms if "pushed_decisions" in form.wants}
     assert pushed
     forms = {sut: {trial.schedule[0].form for trial in of(found, sut)} for sut in suite.suts}
     assert forms["minimal+naive"] - forms["naive+naive"] == pushed
@@ -137,7 +137,7 @@ def test_a_sut_that_polls_is_not_given_what_is_pushed() -> None:
 
 def test_a_sut_whose_runs_nobody_takes_over_meets_no_zombie() -> None:
     suite = suite_of({"fault": "zombie_worker", "shared": 2, "model": 1}, suts=["minimal+naive", "naive+naive"])
-    found = plan(suite, WORKFLOWS, 7, alone=["naive"])
+    found = plan(suite, WORKFLOWS, 7, lacks={"naive": {"fail_over"}})
     assert len(of(found, "minimal+naive")) == 3 * len(WORKFLOWS)
     assert {trial.nodes for trial in of(found, "minimal+naive")} == {2}
     assert of(found, "naive+naive") == []
@@ -147,7 +147,7 @@ def test_a_sut_whose_runs_nobody_takes_over_meets_no_zombie() -> None:
 def test_a_polling_sut_with_nothing_else_to_be_given(restock: Workflow) -> None:
     share = {"fault": "approval_delay", "shared": 1, "forms": ["delivered_twice"]}
     suite = suite_of(share, suts=["minimal+naive", "naive+naive"])
-    found = plan(suite, {"shop/restock": restock}, 7, polling=["naive"])
+    found = plan(suite, {"shop/restock": restock}, 7, lacks={"naive": {"pushed_decisions"}})
     assert found.not_applicable == (("naive+naive", "shop/restock", "approval_delay"),)
 
 

@@ -38,8 +38,9 @@ def test_whatever_makes_another_trial_makes_another_id() -> None:
     assert len(set(ids)) == len(ids)
 
 
-def test_it_is_counted_under_its_first_fault() -> None:
-    assert TRIAL.fault == "worker_kill"
+def test_it_is_counted_under_its_fault_or_under_all_of_its_schedule() -> None:
+    assert TRIAL.fault == "+".join(strike.fault for strike in TRIAL.schedule)
+    assert replace(TRIAL, schedule=TRIAL.schedule[:1]).fault == "worker_kill"
     assert replace(TRIAL, schedule=()).fault == ""
 
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from kintsugi.golden_workflows.spec import FileProblem
 from kintsugi.harness.adapters import Unavailable
-from kintsugi.harness.adapters.command import load_adapter, load_adapters, polling, recorded, to_records
+from kintsugi.harness.adapters.command import lacking, load_adapter, load_adapters, recorded, to_records
 from kintsugi.harness.cli import main
 from kintsugi.harness.commands.run import narrow
 from kintsugi.runtime.engines.command import FILE
@@ -174,8 +174,8 @@ def test_what_is_kept_of_it_is_enough_to_plan_with_when_its_file_is_gone(tmp_pat
     (tmp_path / "mine.toml").unlink()
     again = recorded(records)
     assert (again["mine"].about, again["mine"].own_chain) == ("An agent.", True)
-    assert polling(again) == polling(own)
-    assert "mine" in polling(own)
+    assert lacking(again) == lacking(own)
+    assert "pushed_decisions" in lacking(own)["mine"]
 
 
 def test_the_plan_shows_it() -> None:
