@@ -112,7 +112,7 @@ class Incoming:
         """
         if await self._of_the_dead():
             return False
-        kill_follows = self.nemesis.will_kill_after(crossing)
+        kill_follows = self.nemesis.will_strike(crossing.point("after"))
         if kill_follows:
             self.session.open_gate.clear()
         try:

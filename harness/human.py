@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from kintsugi.faults.actions import Decide
@@ -222,10 +223,19 @@ class Human:
         point = Point("decision", question["step"], question["item"], 1, "before")
         if approval:
             await self._nemesis.strike(point, run)
-        for _ in range(decide.deliveries):
-            await self._push(run, question)
-        if approval:
-            await self._nemesis.strike(Point("decision", question["step"], question["item"], 1, "after"), run)
+        point = replace(point, phase="after")
+        struck = approval and self._nemesis.will_strike(point)
+        if struck:
+            # As after any other answer: what the SUT does of it is held until it has been struck.
+            self._session.open_gate.clear()
+        try:
+            for _ in range(decide.deliveries):
+                await self._push(run, question)
+            if approval:
+                await self._nemesis.strike(point, run)
+        finally:
+            if struck:
+                self._session.open_gate.set()
 
     async def _push(self, run: Run, question: dict[str, Any]) -> None:
         while not self._session.closing:

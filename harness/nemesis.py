@@ -37,9 +37,9 @@ class Nemesis:
         """Whether a strike's turn has come: one that follows another waits until that was witnessed."""
         return not armed.strike.then or self._armed[armed.index - 1].witnessed
 
-    def will_kill_after(self, crossing: Crossing) -> bool:
-        """Whether the worker is to be killed once this request's response is delivered."""
-        return any(self._due(armed) and armed.matches(crossing.point("after")) for armed in self._armed)
+    def will_strike(self, point: Point) -> bool:
+        """Whether something is to be done at a point that is about to be reached."""
+        return any(self._due(armed) and armed.matches(point) for armed in self._armed)
 
     async def at(self, crossing: Crossing, phase: str) -> Directive | None:
         """Strike what is armed for a request in a phase; what becomes of the request then."""
@@ -48,8 +48,10 @@ class Nemesis:
     async def strike(self, point: Point, run: Run, crossing: Crossing | None = None) -> Directive | None:
         """Strike what is armed for a point, with or without a request that is at it."""
         directive = None
-        for armed in self._armed:
-            if not self._due(armed) or not armed.matches(point) or type(armed.actions[0]) not in DEEDS:
+        # Told before the first is done: what is to follow it meets the next request.
+        due = [armed for armed in self._armed if self._due(armed) and armed.matches(point)]
+        for armed in due:
+            if type(armed.actions[0]) not in DEEDS:
                 continue
             armed.inject(request=crossing.request if crossing else None)
             self.striking += 1

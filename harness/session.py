@@ -30,6 +30,9 @@ TIME_SCALE = 1 / 36_000
 
 SECONDS_PER_HOUR = 3600 * TIME_SCALE
 
+SUCCESSOR_SECONDS = 2.0
+"""How long is waited for a worker in place of one that died; many times what a supervisor takes."""
+
 
 def boundaries_before_timers(workflow: Workflow, chain: str) -> dict[str, tuple[str, str, int]]:
     """For each timer step: the (kind, step, item) whose answer a run waits on it after.
@@ -140,6 +143,7 @@ class Session:
         """Told of each request of a run, by whom it came."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self._requests = 0
+        self._started = asyncio.Event()
 
     @property
     def state_folder(self) -> Path:
@@ -167,6 +171,30 @@ class Session:
         run.holder = by
         for listener in list(self.listeners):
             listener(run, by)
+
+    def let_go(self, generation: Generation, process: Process) -> None:
+        """Note that a worker has its process, and is about to run."""
+        generation.process = process
+        generation.started_at = asyncio.get_running_loop().time()
+        self._started.set()
+
+    async def somebody(self, run: Run) -> Generation | None:
+        """The living worker that has a run: who sent its last request, or since it died whoever came last.
+
+        Where all are dead, the next one that is started; None where none comes.
+        """
+        try:
+            async with asyncio.timeout(SUCCESSOR_SECONDS):
+                while True:
+                    self._started.clear()
+                    living = [g for g in self.generations.values() if g.process is not None and not g.dead]
+                    if run.holder in living or not (run.holder or living):
+                        return run.holder
+                    if living:
+                        return living[-1]
+                    await self._started.wait()
+        except TimeoutError:
+            return None
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run something beside the trial; what it raises breaks the trial rather than passing unseen."""

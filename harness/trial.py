@@ -197,10 +197,9 @@ class _Stage:
         process = await session.workers.spawn(
             self._environment(generation), session.scratch_folder(node), log, cold=cold
         )
-        generation.process = process
+        session.let_go(generation, process)
         session.history.add("runner", "started", generation=generation.number, node=node, pid=process.pid)
         self.living += 1
-        generation.started_at = asyncio.get_running_loop().time()
         session.spawn(self._supervise(generation, log))
         session.workers.go(process)
 

@@ -120,10 +120,9 @@ class Blow:
     close_port: Callable[[str, float], Awaitable[float]]
     """Closes the port of a kind of service for some seconds; the awaitable gives the time it was really down."""
 
-    @property
-    def victim(self) -> Generation | None:
-        """The worker that is struck: whose request it is, or else who last sent one for the run."""
-        return self.crossing.generation if self.crossing else self.run.holder
+    async def victim(self) -> Generation | None:
+        """The worker that is struck: whose request it is, or else who has the run, who may only just be starting."""
+        return self.crossing.generation if self.crossing else await self.session.somebody(self.run)
 
     def ended_by_us(self, evidence: str) -> Callable[[bool], None]:
         """To be told whether a request was ended as it was to be, or its client had gone before."""

@@ -12,7 +12,7 @@ __all__ = ["pause"]
 
 async def pause(blow: Blow) -> None:
     """Stop a worker; it is woken beside the trial, once another one has taken its run over."""
-    victim = blow.victim
+    victim = await blow.victim()
     if victim is None or victim.process is None or not await blow.session.workers.stop(victim.process):
         blow.armed.missed("no worker that could be stopped")
         return

@@ -12,7 +12,7 @@ __all__ = ["kill"]
 
 async def kill(blow: Blow) -> Directive:
     """SIGKILL the worker and wait until it is reaped; its request is dropped."""
-    action, armed, victim = blow.action, blow.armed, blow.victim
+    action, armed, victim = blow.action, blow.armed, await blow.victim()
     if victim is None or victim.process is None:
         armed.missed("no worker had taken the run up")
         return Directive("drop")

@@ -21,7 +21,7 @@ class Means(Protocol):
         ...
 
     def prepare(self, session: Session) -> AbstractAsyncContextManager[None]:
-        """Wrap a trial: entered once its ports are open, before its state is provisioned; left once its workers are dead.
+        """Wrap a trial: entered when its ports are open, before its state is provisioned; left when its workers are dead.
 
         May change what workers are told (``session.urls``, ``session.environment``), where they run
         (``session.workers``) and what the state folder is; deeds find what it left in ``session.equipment``.
