@@ -35,6 +35,8 @@ __all__ = ["Frame", "measure"]
 
 Frame = Mapping[tuple[str, str], Collection[str]]
 """Every point that can be struck, as text, by (chain, workflow)."""
+Whole = frozenset[tuple[str, str]]
+"""The (fault, workflow) of which every point was struck."""
 NotApplicable = Sequence[tuple[str, str, str]]
 """(sut+chain, workflow, fault) cells in which no form of the fault applies, as the planner lists them."""
 
@@ -53,14 +55,16 @@ def measure(  # noqa: PLR0913 - what only the runner knows is passed by keyword,
     prices: Prices | None = None,
     token_source: str = "",
     frame: Frame | None = None,
-    exhaustive: Collection[str] = (),
+    exhaustive: Collection[tuple[str, str]] = (),
+    points: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     gaps: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The summary of a run, as JSON; the same for the same results in any order. Ids of results are unique.
 
     `planned` is the number of trials that the suite has; what is missing has not been run. `exhaustive` names
-    the fault classes whose every point was struck: their rates are coverage, without interval. `frame` gives
-    the points that coverage is a share of. `token_source` says where token counts are from, and is printed
+    the (fault, workflow) whose every point was to be struck: their rates are coverage, without interval.
+    `points` gives for each ``sut+chain`` its rows of `harness.coverage`, `frame` the points that a class's
+    coverage is a share of. `token_source` says where token counts are from, and is printed
     with the prices. `gaps` says for each ``sut+chain`` that could not be run here why. Each formula stands at the
     function that computes it.
     """
@@ -74,6 +78,7 @@ def measure(  # noqa: PLR0913 - what only the runner knows is passed by keyword,
         missing = [(workflow, fault) for key, workflow, fault in not_applicable if key == f"{sut}+{chain}"]
         name = f"{sut}+{chain}" if chains[sut] > 1 else sut
         suts[name] = {"sut": sut, "chain": chain} | _sut(mine, missing, table, frame, frozenset(exhaustive))
+        suts[name]["points"] = list((points or {}).get(f"{sut}+{chain}", ()))
     return {
         "schema": 1,
         "suite": suite,
@@ -104,7 +109,7 @@ def _sut(
     missing: Sequence[tuple[str, str]],
     prices: Prices,
     frame: Frame | None,
-    exhaustive: frozenset[str],
+    exhaustive: Whole,
 ) -> dict[str, Any]:
     """Everything about one SUT on one chain."""
     by_class: dict[str, list[TrialResult]] = defaultdict(list)
@@ -137,14 +142,15 @@ def _stratum(result: TrialResult) -> str:
     return "model" if any(point.startswith("model:") for point in result.points) else "shared"
 
 
-def _basis(chosen: Sequence[Sample], exhaustive: frozenset[str]) -> Basis:
+def _basis(chosen: Sequence[Sample], exhaustive: Whole) -> Basis:
     """Exhaustive where every fault class struck all its points, and no trial was a race in time."""
-    whole = bool(chosen) and all(s[0].fault in exhaustive and s[0].phase != "after" for s in chosen)
+    races = any(point.endswith("@after") for sample in chosen for point in sample[0].points)
+    whole = bool(chosen) and not races and all((s[0].fault, s[0].workflow) in exhaustive for s in chosen)
     return "exhaustive" if whole else "sampled"
 
 
 def _split(
-    struck: Sequence[Sample], by: Callable[[TrialResult], str], exhaustive: frozenset[str]
+    struck: Sequence[Sample], by: Callable[[TrialResult], str], exhaustive: Whole
 ) -> dict[str, dict[str, Rate | None]]:
     """Recovery rates by some property of the trial, then by class."""
     groups: dict[tuple[str, str], list[Sample]] = defaultdict(list)
@@ -161,7 +167,7 @@ def _cell(
     baselines: Mapping[tuple[str, str], float],
     prices: Prices,
     frame: Frame | None,
-    exhaustive: frozenset[str],
+    exhaustive: Whole,
 ) -> dict[str, Any]:
     """Everything about one SUT and chain on one class of workflows."""
     clean, hit = clean_attempts(members), witnessed(members)

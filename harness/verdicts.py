@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from kintsugi.faults import FAULTS
 from kintsugi.golden_workflows.spec import Workflow
@@ -10,6 +10,7 @@ from kintsugi.harness import measures
 from kintsugi.harness.checker import check
 from kintsugi.harness.history import Event
 from kintsugi.harness.records import Repeats, TrialResult
+from kintsugi.harness.storms import storm
 from kintsugi.scenarios.trial import Trial
 
 __all__ = ["judge_trial"]
@@ -30,7 +31,8 @@ def judge_trial(
     found = check(workflow, trial, events)
     if trial.kind == "baseline":
         clean = measures.delivered(events)
-    fault = FAULTS.get(trial.fault)
+    struck = [FAULTS[strike.fault] for strike in trial.schedule]
+    again = Repeats() if clean is None else measures.repeats(events, clean)
     failed_baseline = clean is None and trial.kind in {"fault", "timing"} and found.verdict != "harness_error"
     halts = found.halts
     return TrialResult(
@@ -46,8 +48,8 @@ def judge_trial(
         form=trial.schedule[0].form if trial.schedule else "",
         points=tuple(str(strike.point) for strike in trial.schedule),
         phase=trial.schedule[0].point.phase if trial.schedule else "",
-        layer=fault.layer if fault else "",
-        dealt_with_by=fault.dealt_with_by if fault else "",
+        layer=_of_all(fault.layer for fault in struck),
+        dealt_with_by=_of_all(fault.dealt_with_by for fault in struck),
         weight=trial.weight,
         injection="baseline_failed" if failed_baseline else found.injection,
         verdict=None if failed_baseline else found.verdict,
@@ -55,13 +57,19 @@ def judge_trial(
         resumed_exactly=None if clean is None else measures.resumed_exactly(trial, events, clean),
         measures=measures.measures(workflow, trial, events),
         usage=measures.usage(workflow, events),
-        repeats=Repeats() if clean is None else measures.repeats(events, clean),
+        repeats=again,
         human=measures.human(events, halts),
         times=measures.times(events),
-        storm=measures.storm(workflow, trial, events, storm_calls_max),
+        storm=storm(workflow, trial, events, storm_calls_max, again),
         generations=len({event["generation"] for event in events if event["what"] == "started"}),
         review_minutes=workflow.task.review_minutes
         * sum(event["what"] == "asked" and event["kind"] == "approval" for event in events),
         repair_minutes=workflow.task.repair_minutes,
         trial=trial.to_json(),
     )
+
+
+def _of_all(names: Iterable[str]) -> str:
+    """What all of a schedule's faults have in common, else ``several``; empty for none."""
+    found = set(names)
+    return found.pop() if len(found) == 1 else "several" if found else ""

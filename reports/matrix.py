@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from kintsugi.reports.numbers import DASH, Rate, count, number, pick, rate, seconds, table
+from kintsugi.reports.numbers import DASH, Rate, count, listed, number, pick, rate, seconds, table
 from kintsugi.reports.tables import Cell, Grid, Group, Row, Sut, rate_cell
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from kintsugi.harness.records import TrialResult
 
-__all__ = ["SHADES", "fault_names", "matrices", "split_grids", "storm_grid"]
+__all__ = ["SHADES", "fault_names", "left_out", "matrices", "points_grid", "split_grids", "storm_grid"]
 
 SHADES = ("all recovered", "90% or more", "half or more", "some", "none")
 """What each shade of a cell says; darker with each."""
@@ -106,6 +106,40 @@ def _delay(form: str) -> tuple[float, str]:
     """Sorts ``after_5ms`` before ``after_20ms``, and everything else by name."""
     digits = "".join(filter(str.isdigit, form))
     return (float(digits) if form.startswith("after_") and digits else 0.0, form)
+
+
+def points_grid(suts: Sequence[Sut]) -> Grid | None:
+    """How much was struck of what the suite set out to strike whole; None where it only drew."""
+    rows: dict[str, dict[str, dict[str, tuple[float, float]]]] = {}
+    for sut in suts:
+        for row in listed(sut.data, "points"):
+            if pick(row, "whole") is True:
+                fault, phase = str(pick(row, "fault")), str(pick(row, "phase"))
+                counts = (number(pick(row, "covered")) or 0.0, number(pick(row, "total")) or 0.0)
+                rows.setdefault(fault, {}).setdefault(phase, {})[sut.key] = counts
+    groups = [
+        Group(
+            fault,
+            tuple(Row(phase, tuple(_struck(found.get(sut.key)) for sut in suts)) for phase, found in phases.items()),
+        )
+        for fault, phases in rows.items()
+    ]
+    caption = "Every point: witnessed, of all there are, by phase"
+    return Grid(caption, "Phase", tuple(sut.key for sut in suts), tuple(groups)) if groups else None
+
+
+def _struck(counts: tuple[float, float] | None) -> Cell:
+    if counts is None:
+        return Cell()
+    covered, total = counts
+    return Cell(f"{covered:g}/{total:g}", shade=-1 if covered == total else 2)
+
+
+def left_out(suts: Sequence[Sut]) -> list[str]:
+    """Every point that was to be struck and was not, by name."""
+    return [
+        f"{sut.key}: {name}" for sut in suts for row in listed(sut.data, "points") for name in listed(row, "left_out")
+    ]
 
 
 def storm_grid(suts: Sequence[Sut], classes: Sequence[str]) -> Grid | None:

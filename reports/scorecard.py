@@ -64,6 +64,8 @@ def render(
             shades=matrix.SHADES,
             fault_texts={fault: texts[fault] for fault in faults if fault in texts},
             splits=matrix.split_grids(suts, classes),
+            points=matrix.points_grid(suts),
+            left_out=matrix.left_out(suts),
             storms=matrix.storm_grid(suts, classes),
             time_drawings=figures.time_drawings(suts, classes),
             times=recovery.recovery_grid(suts, classes),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from kintsugi.faults import FAULTS
 from kintsugi.faults.actions import Action
@@ -16,7 +16,7 @@ from kintsugi.scenarios.points import met_in_recovery, sites
 from kintsugi.scenarios.suite import FaultShare, Suite
 from kintsugi.scenarios.trial import Strike, Trial
 
-__all__ = ["Gap", "Plan", "candidates", "plan"]
+__all__ = ["Gap", "Plan", "Target", "candidates", "plan", "targets"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,15 @@ class Gap:
 
 
 @dataclass(frozen=True)
+class Target:
+    """Something that can be struck: a fault trial, whether it is planned or not."""
+
+    trial: Trial
+    whole: bool
+    """Whether its suite strikes every one of its kind on its workflow."""
+
+
+@dataclass(frozen=True)
 class Plan:
     """The trials of a suite, in the order in which they are best run, and the fault cells that have no point."""
 
@@ -48,6 +57,8 @@ class Plan:
     """(sut+chain, workflow, fault) where no form of the fault applies."""
     gaps: tuple[Gap, ...] = ()
     """One for each trial that this machine can't run."""
+    lacks: Mapping[str, Collection[str]] = field(default_factory=dict)
+    """What each SUT does not have that forms may ask for."""
 
 
 def candidates(workflow: Workflow, chain: str, fault: str, forms: Sequence[str] = ()) -> list[Candidate]:
@@ -108,7 +119,41 @@ def plan(
             trials += _pairs(suite, workflows, chosen, sut, chain, seed)
         if suite.timing is not None:
             trials += _timing(suite, workflows, chosen, sut, chain, seed)
-    return Plan(tuple(trials), tuple(nowhere), tuple(gaps))
+    return Plan(tuple(trials), tuple(nowhere), tuple(gaps), lacks or {})
+
+
+def targets(
+    suite: Suite,
+    workflows: Mapping[str, Workflow],
+    sut: str,
+    chain: str,
+    lacks: Mapping[str, Collection[str]] | None = None,
+) -> list[Target]:
+    """Everything that a suite could strike of its workflows on one SUT and chain, drawn or not."""
+    found = []
+    lacking = set((lacks or {}).get(sut, ()))
+    for name in sorted(workflows):
+        if not suite.wants(name):
+            continue
+        for share in suite.faults:
+            frame = candidates(workflows[name], chain, share.fault, share.forms)
+            apt = [candidate for candidate in frame if not lacking & set(candidate.form.wants)]
+            trials = [_trial("fault", sut, chain, name, share.fault, candidate, 0, 1.0) for candidate in apt]
+            found += [Target(trial, whole=share.all) for trial in trials]
+        if suite.pairs is not None:
+            whole = suite.pairs.wants_all(name)
+            schedules = [_two_kills(*pair) for pair in _pairs_of(workflows[name], chain)]
+            found += [Target(Trial("fault", sut, chain, name, schedule), whole=whole) for schedule in schedules]
+    return found
+
+
+def _pairs_of(workflow: Workflow, chain: str) -> list[tuple[Site, Site]]:
+    every = sites(workflow, chain)
+    return [(first, second) for first in every for second in met_in_recovery(every, first)]
+
+
+def _two_kills(first: Site, second: Site) -> tuple[Strike, Strike]:
+    return _kill(first), replace(_kill(second), then=True)
 
 
 def _pairs(
@@ -118,16 +163,11 @@ def _pairs(
     assert suite.pairs is not None
     trials = []
     for name in chosen:
-        every = sites(workflows[name], chain)
-        frame = [(first, second) for first in every for second in met_in_recovery(every, first)]
+        frame = _pairs_of(workflows[name], chain)
         count = len(frame) if suite.pairs.wants_all(name) else min(suite.pairs.sampled, len(frame))
         drawn = frame if count == len(frame) else _rng(seed, suite.name, "pairs", name, chain).sample(frame, count)
-        trials += [
-            Trial(
-                "fault", sut, chain, name, (_kill(one), replace(_kill(two), then=True)), seed, weight=len(frame) / count
-            )
-            for one, two in drawn
-        ]
+        weight = len(frame) / count if count else 1.0
+        trials += [Trial("fault", sut, chain, name, _two_kills(*pair), seed, weight=weight) for pair in drawn]
     return trials
 
 

@@ -52,11 +52,15 @@ class Trial:
     @property
     def id(self) -> str:
         """A readable name, unique within a suite and the same for the same seed."""
-        what = ",".join(map(str, self.schedule)).replace(",then ", ">") or self.kind
-        drift = f"~{self.drift}" if self.drift else ""
         kind = f"~{self.kind}" if self.kind == "timing" else ""
         repeat = f"~{self.repeat}" if self.repeat else ""
-        return f"{self.sut}+{self.chain}~{self.workflow}~{what}{drift}{kind}~s{self.seed}{repeat}"
+        return f"{self.sut}+{self.chain}~{self.workflow}~{self.what or self.kind}{kind}~s{self.seed}{repeat}"
+
+    @property
+    def what(self) -> str:
+        """What is done in it, in words that no other schedule has; empty for a clean one."""
+        drift = f"~{self.drift}" if self.drift else ""
+        return ",".join(map(str, self.schedule)).replace(",then ", ">") + drift
 
     @property
     def fault(self) -> str:

@@ -19,13 +19,14 @@ from kintsugi import __version__
 from kintsugi.faults import FAULTS
 from kintsugi.golden_workflows.spec import Workflow
 from kintsugi.harness import junit, markdown
+from kintsugi.harness.coverage import coverage_rows, lines
 from kintsugi.harness.gateway import TOKENIZER
 from kintsugi.harness.metrics import measure
 from kintsugi.harness.records import TrialResult
 from kintsugi.harness.results import Results, write_atomically
 from kintsugi.harness.session import TIME_SCALE
 from kintsugi.harness.trial import QUIET_SECONDS, SUPERVISOR_SECONDS
-from kintsugi.scenarios.planner import Plan
+from kintsugi.scenarios.planner import Plan, targets
 from kintsugi.scenarios.points import sites
 from kintsugi.scenarios.suite import Suite
 
@@ -59,8 +60,11 @@ def summarise(
         for name, workflow in workflows.items()
         if suite.wants(name)
     }
+    keys = dict.fromkeys((trial.sut, trial.chain) for trial in plan.trials)
+    aimed = {f"{sut}+{chain}": targets(suite, workflows, sut, chain, plan.lacks) for sut, chain in keys}
+    stored = [_as_run(result, suts.get(result.sut, {})) for result in results.trials().values()]
     return measure(
-        [_as_run(result, suts.get(result.sut, {})) for result in results.trials().values()],
+        stored,
         suite=f"{suite.name} {suite.version}",
         seed=results.run()["seed"],
         started_at=started_at,
@@ -69,6 +73,8 @@ def summarise(
         not_applicable=plan.not_applicable,
         token_source=TOKENIZER,
         frame=frame,
+        exhaustive={(t.trial.fault, t.trial.workflow) for aims in aimed.values() for t in aims if t.whole},
+        points={key: coverage_rows((r for r in stored if r.key == key), aims) for key, aims in aimed.items()},
         gaps=gaps,
     )
 
@@ -171,6 +177,8 @@ def print_table(summary: Mapping[str, Any]) -> None:
         f"{trials[name]} {name.replace('_', ' ')}"
         for name in ("not_exposed", "invalid_injection", "baseline_failed", "not_applicable", "harness_error")
     )
+    for line in lines(summary["suts"]):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(f"{trials['run']} trials, {trials['witnessed']} with a witnessed fault; counted apart: {apart}")
 
 

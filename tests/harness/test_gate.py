@@ -180,7 +180,7 @@ def test_an_interrupted_run_can_not_pass(make_result: MakeResult, ask: Ask) -> N
 
 def test_an_exhaustive_rate_needs_no_interval_and_no_n(make_result: MakeResult, ask: Ask) -> None:
     thresholds = ask('metric = "fault_recovery_rate"\nat_least = 0.99\nmode = "interval"\nmin_n = 100')
-    summary = measure(recovering(make_result, 7), exhaustive=["worker_kill"])
+    summary = measure(recovering(make_result, 7), exhaustive={("worker_kill", "finance/invoice_payment")})
     assert judge(summary, thresholds).verdict == "pass"
 
 

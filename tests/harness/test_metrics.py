@@ -179,14 +179,14 @@ def test_an_exhaustive_fault_has_rates_without_interval_except_where_it_is_a_rac
     make_result: MakeResult,
 ) -> None:
     exact = [make_result() for _ in range(3)]
-    block = measure(exact, exhaustive=["worker_kill"])["suts"]["minimal"]
+    block = measure(exact, exhaustive={("worker_kill", FINANCE)})["suts"]["minimal"]
     assert block["faults"]["worker_kill"]["finance"]["basis"] == "exhaustive"
     assert block["classes"]["finance"]["fault_recovery_rate"]["ci95"] is None
     mixed = [*exact, make_result(fault="loop")]
-    block = measure(mixed, exhaustive=["worker_kill"])["suts"]["minimal"]
+    block = measure(mixed, exhaustive={("worker_kill", FINANCE)})["suts"]["minimal"]
     assert block["classes"]["finance"]["fault_recovery_rate"]["basis"] == "sampled"
     late = [*exact, make_result(phase="after", form="after_0ms", points=("tool:pay[0]#1@after",))]
-    block = measure(late, exhaustive=["worker_kill"])["suts"]["minimal"]
+    block = measure(late, exhaustive={("worker_kill", FINANCE)})["suts"]["minimal"]
     assert block["faults"]["worker_kill"]["finance"]["basis"] == "sampled"
 
 

@@ -223,3 +223,26 @@ def test_a_summary_with_a_hole_in_any_place_is_still_shown(
         else:
             place[path[-1]] = instead
         assert "</html>" in render(summary, small_run.results, {}, {}), path
+
+
+def test_what_was_to_be_struck_whole_is_counted_by_phase_and_what_is_missing_is_named(run: Run) -> None:
+    rows = [
+        {
+            "fault": "worker_kill",
+            "phase": "before",
+            "whole": True,
+            "covered": 16,
+            "total": 17,
+            "left_out": ["here <b>"],
+        },
+        {"fault": "worker_kill", "phase": "during", "whole": False, "covered": 1, "total": 9770, "left_out": []},
+    ]
+    plain = render(run.summary, run.results, run.environment, run.fault_texts)
+    assert "Every point: witnessed" not in plain
+    name = next(iter(run.summary["suts"]))
+    summary = {**run.summary, "suts": {**run.summary["suts"], name: {**run.summary["suts"][name], "points": rows}}}
+    page = render(summary, run.results, run.environment, run.fault_texts)
+    assert "Every point: witnessed" in page
+    assert "16/17" in page
+    assert "1/9770" not in page
+    assert "here &lt;b&gt;" in page

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from dataclasses import replace
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kintsugi.faults import FAULTS
+from kintsugi.faults.fault import FaultClass
 from kintsugi.golden_workflows.spec import Workflow, load_workflows
-from kintsugi.scenarios.planner import Candidate, Plan, candidates, plan
-from kintsugi.scenarios.suite import Suite, load_suite
+from kintsugi.scenarios.planner import Candidate, Plan, candidates, plan, targets
+from kintsugi.scenarios.points import met_in_recovery, sites
+from kintsugi.scenarios.suite import FaultShare, Pairs, Suite, load_suite
 from kintsugi.scenarios.trial import Trial
 
 WORKFLOWS = load_workflows()
@@ -316,3 +319,45 @@ def test_only_the_workflows_that_a_suite_wants() -> None:
 def test_a_suite_without_faults_still_has_its_baselines() -> None:
     found = plan(suite_of(clean_seeds=2), WORKFLOWS, 7)
     assert Counter(trial.kind for trial in found.trials) == {"baseline": len(WORKFLOWS), "clean": 2 * len(WORKFLOWS)}
+
+
+def test_every_pair_of_a_named_workflow_and_a_weighed_draw_of_the_others(restock: Workflow) -> None:
+    named = Suite(name="s", version=1, about="-", suts=["minimal+optimized"], pairs=Pairs(all=["shop/*"]))
+    every = sites(restock, "optimized")
+    frame = {(str(first.point), str(second.point)) for first in every for second in met_in_recovery(every, first)}
+    trials = [t for t in plan(named, {"shop/restock": restock}, 7).trials if t.schedule]
+    assert {tuple(str(strike.point) for strike in trial.schedule) for trial in trials} == frame
+    assert len(trials) == len(frame) == len({trial.id for trial in trials})
+    assert {tuple(strike.then for strike in trial.schedule) for trial in trials} == {(False, True)}
+    assert {trial.fault for trial in trials} == {"worker_kill+worker_kill"}
+    drawn = named.model_copy(update={"pairs": Pairs(sampled=10)})
+    some = [t for t in plan(drawn, {"shop/restock": restock}, 7).trials if t.schedule]
+    assert len(some) == 10
+    assert sum(trial.weight for trial in some) == pytest.approx(len(frame))
+    assert {trial.id for trial in some} <= {trial.id for trial in trials}
+
+
+def test_a_share_of_all_strikes_every_point_and_form(restock: Workflow) -> None:
+    share = FaultShare(fault="worker_kill", forms=["at_boundary", "after_0ms"], all=True)
+    suite = Suite(name="s", version=1, about="-", suts=["minimal+optimized"], faults=[share])
+    trials = [t for t in plan(suite, {"shop/restock": restock}, 7).trials if t.schedule]
+    assert [str(t.schedule[0].point) for t in trials] != []
+    assert {str(t.schedule[0].point) for t in trials} == {str(site.point) for site in sites(restock, "optimized")}
+    found = targets(suite, {"shop/restock": restock}, "minimal", "optimized")
+    assert {t.trial.what for t in found} == {t.what for t in trials}
+    assert all(target.whole for target in found)
+
+
+def test_what_the_machine_lacks_is_a_gap_and_changes_no_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    kill = FAULTS["worker_kill"]
+    needing = replace(kill, forms=(replace(kill.forms[0], needs="moon"), *kill.forms[1:]))
+    monkeypatch.setitem(cast("dict[str, FaultClass]", FAULTS), "worker_kill", needing)
+    suite = Suite(
+        name="s", version=1, about="-", suts=["minimal+optimized"], faults=[FaultShare(fault="worker_kill", shared=6)]
+    )
+    here, there = plan(suite, WORKFLOWS, 7), plan(suite, WORKFLOWS, 7, missing=["moon"])
+    kept = tuple(t for t in here.trials if not t.schedule or t.schedule[0].form != kill.forms[0].name)
+    assert there.trials == kept != here.trials
+    assert len(there.gaps) == len(here.trials) - len(kept)
+    assert {(gap.fault, gap.needs) for gap in there.gaps} == {("worker_kill", "moon")}
+    assert there.not_applicable == here.not_applicable

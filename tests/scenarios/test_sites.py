@@ -5,7 +5,7 @@ import pytest
 from kintsugi.faults.points import Site
 from kintsugi.golden_workflows.reference import check_truth, trajectory
 from kintsugi.golden_workflows.spec import Workflow, load_workflows
-from kintsugi.scenarios.points import sites
+from kintsugi.scenarios.points import met_in_recovery, sites
 
 WORKFLOWS = load_workflows()
 
@@ -135,3 +135,41 @@ def test_every_declared_drift_has_a_wait_to_strike_in(name: str) -> None:
     for chain in ("optimized", "naive"):
         struck = {drift for site in sites(WORKFLOWS[name], chain) for drift in site.drifts}
         assert struck == set(WORKFLOWS[name].drifts)
+
+
+@pytest.mark.parametrize(
+    ("first", "met"),
+    [
+        # Nothing had come of it: the request is made again, and every phase of it is met again.
+        ("tool:tell[1]#1@before", "tool:tell[1]#1@before/during/committed/after end:end[0]#1@before/committed/after"),
+        ("tool:tell[1]#1@during", "tool:tell[1]#1@before/during/committed/after end:end[0]#1@before/committed/after"),
+        # It had happened, and nothing but a person can tell: only what follows is met for sure.
+        ("tool:tell[1]#1@committed", "end:end[0]#1@before/committed/after"),
+        ("tool:tell[1]#1@after", "end:end[0]#1@before/committed/after"),
+        ("end:end[0]#1@before", "end:end[0]#1@before/committed/after"),
+        ("end:end[0]#1@committed", ""),
+        ("end:end[0]#1@after", ""),
+    ],
+)
+def test_what_a_recovery_is_sure_to_cross(restock: Workflow, first: str, met: str) -> None:
+    every = sites(restock, "optimized")
+    (site,) = [site for site in every if str(site.point) == first]
+    wanted = [
+        f"{at}@{phase}"
+        for at, _, phases in (part.partition("@") for part in met.split())
+        for phase in phases.split("/")
+    ]
+    assert [str(site.point) for site in met_in_recovery(every, site)] == wanted
+
+
+def test_a_write_with_a_key_is_sent_again_after_its_effect(restock: Workflow) -> None:
+    every = sites(restock, "optimized")
+    (site,) = [site for site in every if str(site.point) == "tool:order[0]#1@committed"]
+    met = [str(site.point) for site in met_in_recovery(every, site)]
+    assert met[:3] == ["tool:order[0]#1@before", "tool:order[0]#1@after", "timer:pause[0]#1@waiting"]
+
+
+def test_a_decision_is_not_given_again_after_its_worker_was_killed(restock: Workflow) -> None:
+    every = sites(restock, "optimized")
+    (site,) = [site for site in every if str(site.point) == "decision:order[0]#1@before"]
+    assert str(met_in_recovery(every, site)[0].point) == "tool:order[0]#1@before"
