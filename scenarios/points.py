@@ -37,7 +37,8 @@ def met_in_recovery(every: Sequence[Site], first: Site) -> list[Site]:
 
     Those of every later boundary. And those of the same one, from its beginning, where nothing had come of the request;
     or where a write had happened that only another request with the same key can tell of. What some runtime does
-    beyond that, as looking an effect up, is no point of the plan.
+    beyond that, as looking an effect up, is no point of the plan. Nor is a timer right after a boundary that is not
+    crossed again: no request then tells when the SUT is parked on it.
     """
     boundary = _boundary(first)
     places = [_boundary(site) for site in every]
@@ -49,7 +50,7 @@ def met_in_recovery(every: Sequence[Site], first: Site) -> list[Site]:
         return [*again, *later]
     if phase == "committed" and first.idempotency == "key":
         return [*(site for site in again if site.point.phase in {"before", "after"}), *later]
-    return later
+    return later[1:] if later and later[0].point.kind == "timer" else later
 
 
 def _boundary(site: Site) -> Point:

@@ -173,3 +173,12 @@ def test_a_decision_is_not_given_again_after_its_worker_was_killed(restock: Work
     every = sites(restock, "optimized")
     (site,) = [site for site in every if str(site.point) == "decision:order[0]#1@before"]
     assert str(met_in_recovery(every, site)[0].point) == "tool:order[0]#1@before"
+
+
+def test_a_timer_after_a_boundary_that_is_not_crossed_again_can_not_be_told(restock: Workflow) -> None:
+    every = sites(restock, "optimized")
+    by_name = {str(site.point): site for site in every}
+    timer = by_name["timer:pause[0]#1@waiting"]
+    assert timer in met_in_recovery(every, by_name["tool:order[0]#1@during"])
+    assert timer in met_in_recovery(every, by_name["tool:order[0]#1@committed"])
+    assert timer not in met_in_recovery(every, by_name["tool:order[0]#1@after"])
