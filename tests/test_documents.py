@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 import pytest
 
+from kintsugi.faults import FAULTS
 from kintsugi.harness.adapters import ADAPTERS
 from kintsugi.harness.cli import main
 from kintsugi.scenarios.suite import suite_names
@@ -56,3 +57,12 @@ def test_the_readme_says_how_much_there_is() -> None:
     assert len({share["fault"] for share in suite["faults"]}) == 10  # "Ten fault classes strike …"
     workflows = [path for path in ROOT.glob("golden_workflows/*/*.toml") if path.parent.name != "tools"]
     assert len(workflows) == 10  # "… ten workflows"
+
+
+def test_every_fault_class_has_its_paragraph_and_names_its_forms() -> None:
+    text = (ROOT / "docs" / "faults.md").read_text(encoding="utf-8")
+    sections = {part.partition("\n")[0].strip(): part for part in text.split("\n## ")[1:]}
+    assert set(sections) == set(FAULTS)
+    for name, fault in FAULTS.items():
+        missing = [form.name for form in fault.forms if f"`{form.name}`" not in sections[name]]
+        assert missing == [], f"docs/faults.md, {name}: no word of {missing}"
