@@ -12,12 +12,19 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := uv==0.13.9
 
+# Toxiproxy's server is a Go program that no registry of Python, npm or Debian ships. 2.12 needs Go 1.23 (or 1.21 and
+# leave to fetch that); with an older one: make toxiproxy TOXIPROXY_VERSION=2.8.0
+GO ?= go
+TOXIPROXY_VERSION ?= 2.12.0
+TOXIPROXY_MODULE := github.com/Shopify/toxiproxy/v2
+
 # One stamp per thing that was installed; each is renewed when what it came from changes.
 BASE := $(VENV)/.base-installed
 DEV := $(VENV)/.dev-installed
 PROJECT := $(VENV)/.project-installed
 ENGINES := $(VENV)/.engines-installed
 RESTATE := $(VENV)/.restate-server-installed
+TOXIPROXY := $(VENV)/.toxiproxy-server-$(TOXIPROXY_VERSION)-installed
 
 # Restate's server is a program that its makers ship through npm; the suite accepts this version and its patches.
 RESTATE_SERVER := @restatedev/restate-server@1.7.12
@@ -29,7 +36,7 @@ install = if [ -x $(BIN)/uv ] && VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --qui
 .DEFAULT_GOAL := help
 # The stamps write into one environment.
 .NOTPARALLEL:
-.PHONY: help run test bench check engines lock clean
+.PHONY: help run test bench check engines toxiproxy lock clean
 
 help:
 	@echo "make run     run the $(SUITE) suite and write its scorecard to results/"
@@ -37,6 +44,7 @@ help:
 	@echo "make bench   measure speed"
 	@echo "make check   lint, formatting and types"
 	@echo "make engines install the workflow engines that can be scored, Restate's server included (from npm)"
+	@echo "make toxiproxy build Toxiproxy's server, for faults at the TCP level (needs Go)"
 	@echo "make lock    renew the lock files from pyproject.toml"
 	@echo "make clean   remove the environment, caches and builds; results/ is kept"
 
@@ -93,6 +101,21 @@ $(RESTATE): $(BASE)
 		echo "npm is not there, so Restate's server was not installed; its trials will be a gap." >&2; \
 	fi
 
+toxiproxy: $(PROJECT) $(TOXIPROXY)
+
+# The program is called `server` where it is built; it is found beside the Python that runs the harness.
+$(TOXIPROXY): requirements-toxiproxy.lock $(BASE)
+	@command -v $(GO) >/dev/null || { \
+		echo "Go is not there. Install it (or name it: make toxiproxy GO=/path/to/go); or take toxiproxy-server from" \
+			"brew or its releases, and put it on PATH or name it in KINTSUGI_TOXIPROXY." >&2; exit 1; }
+	@echo "Building toxiproxy-server $(TOXIPROXY_VERSION) into $(BIN) (MIT License) ..."
+	@GOBIN=$(CURDIR)/$(VENV)/go CGO_ENABLED=0 $(GO) install \
+		-ldflags "-X $(TOXIPROXY_MODULE).Version=$(TOXIPROXY_VERSION)" \
+		$(TOXIPROXY_MODULE)/cmd/server@v$(TOXIPROXY_VERSION)
+	@mv $(VENV)/go/server $(BIN)/toxiproxy-server
+	@$(call install,--require-hashes -r requirements-toxiproxy.lock)
+	@touch $@
+
 # Keeps what is locked and still fits; newer versions: make lock ARGS=--upgrade
 # The others take their versions from the largest one, so that all describe the same environment.
 LOCK := pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url $(ARGS)
@@ -100,6 +123,7 @@ lock: $(BASE)
 	$(BIN)/uv $(LOCK) pyproject.toml --all-extras --group dev -o requirements-dev.lock
 	$(BIN)/uv $(LOCK) pyproject.toml --group build -c requirements-dev.lock -o requirements.lock
 	$(BIN)/uv $(LOCK) pyproject.toml --extra engines -c requirements-dev.lock -o requirements-engines.lock
+	$(BIN)/uv $(LOCK) pyproject.toml --extra toxiproxy -c requirements-dev.lock -o requirements-toxiproxy.lock
 
 clean:
 	rm -rf $(VENV) build dist htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis

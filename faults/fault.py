@@ -13,9 +13,20 @@ __all__ = ["FaultClass", "Form", "Layer", "Trait"]
 
 Layer = Literal["execution", "semantic", "side-effect"]
 
-Trait = Literal["pushed_decisions", "fail_over", "own_server", "operator"]
+Trait = Literal[
+    "pushed_decisions",
+    "fail_over",
+    "own_server",
+    "store_link",
+    "own_files",
+    "containers",
+    "operator",
+    "redeployable",
+]
 """Decisions are pushed to it, where one that polls fetches each when it likes; a worker on another node takes its runs
-over; it has a server of its own that can be restarted; an operator can pause and resume its runs."""
+over; it has a server of its own that can be restarted; its workers connect to that at an address they are given; it
+keeps its state in the trial's state folder rather than in such a server; its workers can run in containers; an operator
+can pause and resume its runs; it runs our chains, of which there are newer releases."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +58,8 @@ class FaultClass:
     witness: str
     dealt_with_by: Literal["engine", "adapter", "chain"]
     forms: tuple[Form, ...]
+    scope: Literal["trial", "server"] = "trial"
+    """What it disturbs: its trial alone, or a SUT's server with whoever shares it; such a trial has one of its own."""
 
     def form(self, name: str) -> Form:
         """The form of that name. KeyError where there is none."""

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Literal
 
-__all__ = ["KINDS", "PHASES", "Point", "Site"]
+__all__ = ["KINDS", "PHASES", "Holds", "Point", "Site"]
 
 KINDS = ("submit", "model", "tool", "human", "decision", "timer", "end")
 """The kinds of boundary: the interactions that cross from the SUT to the outside."""
 
 PHASES = ("before", "during", "committed", "after", "waiting")
 """Nothing done; in progress; effect in the ledger and response withheld; response delivered; parked and quiet."""
+
+Holds = Literal["number", "choice"]
+"""A number that has a least value; one of a few values."""
 
 _FORM = re.compile(
     r"(?P<kind>[a-z]+):(?P<step>[a-z0-9_]+)\[(?P<item>0|[1-9][0-9]*)\]#(?P<occurrence>[1-9][0-9]*)@(?P<phase>[a-z]+)"
@@ -52,5 +56,9 @@ class Site:
     """``key``, ``lookup`` or ``none`` for a write's boundary, else empty."""
     drifts: tuple[str, ...] = ()
     """The declared drifts of the wait that this point is in."""
+    holds: tuple[Holds, ...] = ()
+    """What a read's declared result is sure to hold."""
+    guarded: bool = False
+    """Whether some call of the workflow needs a person's yes."""
     proposes: str = ""
     """What a model's reply holds there: ``call`` (of a tool), ``answer`` (a judgement) or ``close`` (the last word)."""

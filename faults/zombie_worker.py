@@ -32,6 +32,7 @@ FAULT = FaultClass(
     dealt_with_by="engine",
     forms=(
         Form("in_flight", _in_flight, (Pause(),), nodes=2, wants=("fail_over",)),
+        Form("in_flight_of_three", _in_flight, (Pause(),), nodes=3, wants=("fail_over",)),
         Form("parked", _parked, (Pause(),), nodes=2, wants=("fail_over",)),
     ),
 )

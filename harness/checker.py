@@ -15,7 +15,9 @@ from kintsugi.faults import actions as acts
 from kintsugi.golden_workflows.spec import Drift, Effect, Workflow
 from kintsugi.harness.effects import expected_effects, missing_effects, prose_of, said_anew, wrong_effects
 from kintsugi.harness.halts import judge_halts
-from kintsugi.harness.history import Event, of
+from kintsugi.harness.history import Event, by_run, of
+from kintsugi.harness.pauses import acted_while_paused
+from kintsugi.harness.poison import poisoned_runs
 from kintsugi.harness.records import Halt, Injection, VerdictName
 from kintsugi.scenarios.trial import Trial
 
@@ -50,18 +52,25 @@ def check(workflow: Workflow, trial: Trial, events: Sequence[Event]) -> Verdict:
         return Verdict("none", "harness_error", str(broken[0].get("error", "the harness broke")))
     if not of(events, "runner", "closed"):
         return Verdict("none", "harness_error", "the history was cut short before the trial was closed")
+    stalled = of(events, "runner", "stalled")
+    if stalled:
+        why = f"the harness itself stood still for {stalled[0]['seconds']:g} s: this machine had too much to do"
+        return Verdict("none", "harness_error", f"{why}; run fewer trials at once (--jobs)")
     injection, why = injection_of(workflow, trial, events)
-    runs = [_run(workflow, trial, events, f"r{n}") for n in range(trial.copies)]
+    each = by_run(events, (f"r{n}" for n in range(trial.copies)))
+    runs = [_run(workflow, trial, mine) for mine in each.values()]
     halts = tuple(halt for run in runs for halt in run.halts)
     wrong = [run.wrong for run in runs if run.wrong]
     if wrong:
         return Verdict(injection, "corrupted", _of_all(trial, len(wrong), wrong[0]), halts)
     if injection in {"not_exposed", "invalid_injection"}:
         return Verdict(injection, None, why, halts)
-    ends = [_end(workflow, run) for run in runs]
+    poisoned = poisoned_runs(trial)
+    ends = [_end(workflow, run) for name, run in zip(each, runs, strict=True) if name not in poisoned]
     worst, reason = max(ends, key=lambda end: FROM_BEST_TO_WORST.index(end[0]))
     same = sum(verdict == worst for verdict, _ in ends)
-    return Verdict(injection, worst, _of_all(trial, same, reason), halts)
+    beside = f", beside {len(poisoned)} that crashes its worker" if poisoned else ""
+    return Verdict(injection, worst, _of_all(trial, same, reason) + beside, halts)
 
 
 def _of_all(trial: Trial, count: int, reason: str) -> str:
@@ -81,8 +90,7 @@ class _Run:
     halts: tuple[Halt, ...]
 
 
-def _run(workflow: Workflow, trial: Trial, events: Sequence[Event], name: str) -> _Run:
-    mine = [event for event in events if event.get("run", name) == name]
+def _run(workflow: Workflow, trial: Trial, mine: Sequence[Event]) -> _Run:
     drifted = trial.drift if of(mine, "world", "drift") else None
     # A record that changed too early or too late to be noticed leaves either truth right.
     truths = [drifted, None] if drifted and _drift_problem(workflow, trial, mine) else [drifted]
@@ -98,7 +106,8 @@ def _run(workflow: Workflow, trial: Trial, events: Sequence[Event], name: str) -
     if drifted and _is_to_be_flagged(workflow.drifts[drifted], expected[0], mine):
         told = any(halt.kind == "stale" and halt.justified for halt in halts)
         unflagged = "" if told else f"nobody was told that {workflow.drifts[drifted].record} had changed"
-    return _Run(mine, expected[0], str(wrong[0]) if all(wrong) else "", unflagged, halts)
+    heedless = acted_while_paused(mine)
+    return _Run(mine, expected[0], str(wrong[0]) if all(wrong) else heedless, unflagged, halts)
 
 
 def _is_to_be_flagged(drift: Drift, expected: Sequence[Effect], mine: Sequence[Event]) -> bool:

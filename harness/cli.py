@@ -141,10 +141,48 @@ def gate(results: Path, thresholds: Path | None, baseline: Path | None) -> None:
 @click.option("--stored", is_flag=True, help="Tell the story of the stored history; run nothing.")
 @_adapter
 def replay(**asked: Any) -> None:
-    """Run one trial again and tell its story. SOURCE is a results folder, or a trial in a JSON file."""
+    """Run one trial again, tell its story, and say which rule is broken: exit 1 if one is.
+
+    SOURCE is a results folder, a trial in a JSON file, or what `kintsugi explore` found.
+    """
     from kintsugi.harness.commands.replay import replay_command
 
     sys.exit(_known_errors(replay_command, **asked))
+
+
+@main.command()
+@click.option("--sut", help="The SUT to break; with one --adapter FILE, that one.", metavar="NAME")
+@click.option("--chain", help="Its chain. [default: optimized, or its own]", metavar="NAME")
+@click.option("--workflow", help="Only these workflows (repeatable, may hold *).", **_MANY)  # type: ignore[arg-type]
+@_adapter
+@click.option("--trials", type=click.IntRange(1), help="Give up after so many. [default: 300, where no time is given]")
+@click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Begin no more trials after this time.")
+@click.option("--faults-max", type=click.IntRange(1, 10), default=3, show_default=True, help="Faults in a schedule.")
+@click.option("--seed", default=7, show_default=True, help="Draws the schedules, and the wording of the model.")
+@click.option("--confirm", type=click.IntRange(1, 1000), default=5, show_default=True, help="Runs of what was found.")
+@click.option(
+    "--looking-for",
+    type=click.Choice(["corrupted", "lost", "failed", "needless_halt", "asked_again", "storm"]),
+    multiple=True,
+    help="What counts as found (repeatable). [default: all but needless_halt]",
+)
+@click.option(
+    "--deadline", type=click.FloatRange(1), default=90, show_default=True, help="Seconds until a run is lost."
+)
+@click.option("--jobs", type=click.IntRange(1, 256), help="Trials at once. [default: 10 for each core]")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="The file of what is found. [default: found-SUT-CHAIN-sSEED-TIME.json]",
+)
+def explore(**asked: Any) -> None:
+    """Search for a schedule of faults that breaks a SUT, shrink it, and keep it: exit 1 if one is found, else 0.
+
+    `kintsugi replay FILE` runs what was found again. Nothing of a search counts in any rate.
+    """
+    from kintsugi.harness.commands.explore import explore_command
+
+    sys.exit(_known_errors(explore_command, **asked))
 
 
 @main.command()
@@ -158,8 +196,16 @@ def doctor() -> None:
 @main.command()
 @click.option("--seed", default=7, show_default=True, help="Draws the wording of the model.")
 @click.option("--jobs", type=click.IntRange(1, 256), help="Trials at once. [default: 10 for each core]")
-def selftest(seed: int, jobs: int | None) -> None:
-    """Prove that planted bugs are caught, each by its fault, and that a runtime without them passes: exit 0, else 1."""
+@click.option("--search", is_flag=True, help="Look for each bug from scratch, as `kintsugi explore` does.")
+def selftest(seed: int, jobs: int | None, search: bool) -> None:  # noqa: FBT001 - a flag of the command line
+    """Prove that planted bugs are caught, each by its fault, and that a runtime without them passes: exit 0, else 1.
+
+    With --search nothing is said of which fault shows a bug: each has to be found, and shrunk to at most two faults.
+    """
+    if search:
+        from kintsugi.harness.commands.selftest_search import selftest_search_command
+
+        sys.exit(_known_errors(selftest_search_command, seed, jobs))
     from kintsugi.harness.commands.selftest import selftest_command
 
     sys.exit(_known_errors(selftest_command, seed, jobs))

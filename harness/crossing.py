@@ -16,7 +16,7 @@ from typing import Any
 
 from aiohttp import web
 
-from kintsugi.harness.deeds.blow import Crossing, Directive
+from kintsugi.harness.deeds.blow import Crossing, Directive, Manner
 from kintsugi.harness.nemesis import Nemesis
 from kintsugi.harness.session import Generation, Run, Session
 from kintsugi.harness.wire import WireServer, parse
@@ -25,7 +25,8 @@ __all__ = ["Doors", "Incoming", "Service"]
 
 SERVICES = ("tools", "model", "human")
 PREFIXES = {"tools": "/tools", "model": "/v1", "human": "/human"}
-LISTEN_BACKLOG = 256
+LISTEN_BACKLOG = 1024
+"""Beyond what 500 workflows that begin at once can have waiting."""
 BODY_BYTES_MAX = 2**24
 CLOSE_SECONDS = 0.1
 """How long a connection that nobody closes, once every worker is dead, keeps its trial."""
@@ -50,8 +51,17 @@ class Incoming:
         self.run: Run
         self.generation: Generation
         self.number = 0
+        self.node = ""
+        """Of its worker, once that is known."""
         self.answered = False
-        self.sent: web.Response | None = None
+        self.sent: web.StreamResponse | None = None
+        self.service = ""
+        """Which service it is for; empty before that is known."""
+
+    @property
+    def lost_by(self) -> BaseException | None:
+        """What ended its connection, where that was no orderly close."""
+        return getattr(self.request.protocol, "lost_by", None)
 
     def header(self, name: str) -> str | None:
         """A header's value, None where it is not there."""
@@ -80,13 +90,21 @@ class Incoming:
 
     async def _carry_out(self, directive: Directive) -> None:
         if directive.what == "answer":
-            retry = directive.retry_after_seconds
-            headers = {} if retry is None else {"Retry-After": f"{retry:g}"}
+            headers = {"Retry-After": directive.retry_after} if directive.retry_after else {}
             done = await self.send(directive.status, {"error": {"message": f"status {directive.status}"}}, headers)
         else:
             done = self.cut(reset=directive.what == "reset")
         if directive.done is not None:
             directive.done(done)
+
+    async def kept(self) -> bool:
+        """Whether its node is cut off, so that nothing is to be heard here until it is healed, and then a reset."""
+        cut_off = self.session.cut_off.get(self.node)
+        if cut_off is None:
+            return False
+        await cut_off.over(self.gone)
+        self.cut(reset=True)
+        return True
 
     def cut(self, *, reset: bool) -> bool:
         """End the connection without a byte, with a TCP reset or closed; whether the client was still there."""
@@ -116,7 +134,7 @@ class Incoming:
         if kill_follows:
             self.session.open_gate.clear()
         try:
-            delivered = await self.send(status, body, headers)
+            delivered = await self.send(status, body, headers, crossing.manner)
             if delivered and status < 500 and status != 429:
                 self.run.delivered[crossing.kind, crossing.step, crossing.item] += 1
                 self.nemesis.timer_begins(crossing)
@@ -126,23 +144,38 @@ class Incoming:
                 self.session.open_gate.set()
         return delivered
 
-    async def send(self, status: int, body: Any, headers: Mapping[str, str] | None = None) -> bool:
+    async def send(
+        self, status: int, body: Any, headers: Mapping[str, str] | None = None, manner: Manner | None = None
+    ) -> bool:
         """Write a JSON response; whether all of it could be written to a client that was still there."""
         self.answered = True
-        if self.gone.is_set() or self.request.transport is None:
+        if await self.kept() or self.gone.is_set() or self.request.transport is None:
             return False
-        self.sent = response = web.Response(
-            status=status,
-            body=body if isinstance(body, bytes) else json.dumps(body).encode(),
-            content_type="text/event-stream" if isinstance(body, bytes) else "application/json",
-            headers=headers,
-        )
+        kind = "text/event-stream" if isinstance(body, bytes) else "application/json"
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        if manner is not None:
+            part = web.StreamResponse(status=status, headers=headers)
+            part.content_type, part.content_length = kind, len(content)
+            delivered = await manner(self, part, content)
+            self.sent = part if delivered else None
+            return delivered
+        self.sent = response = web.Response(status=status, body=content, content_type=kind, headers=headers)
+        link = self.session.links.get(self.service)
+        if link is not None:
+            await link.before(response, len(content))
         try:
             await response.prepare(self.request)
             await response.write_eof()
         except (ConnectionError, RuntimeError):
             return False
+        if link is not None:
+            return await link.came_through(self, len(content))
         return not self.gone.is_set()
+
+    def close(self) -> None:
+        """Close the connection once all is written, without a word of it in the response."""
+        if self.request.transport is not None:
+            self.request.transport.close()
 
 
 class Doors:
@@ -155,6 +188,7 @@ class Doors:
         self._server = WireServer(
             self._handle,
             arrived=self._arrived,
+            ended=self._ended,
             access_log=None,
             handler_cancellation=True,
             logger=_LOG,
@@ -229,17 +263,21 @@ class Doors:
         generation = self._session.generations.get(_token(headers.get("authorization")))
         run = self._session.runs.get(headers.get("kintsugi-run") or "r0")
         if generation is not None and run is not None and not self._session.closing:
-            self._of_the_dead(run, generation, path, body)
+            self._never_served("request_of_the_dead", run, generation, path, body)
 
-    def _of_the_dead(self, run: Run, generation: Generation, path: str, body: Any) -> None:
+    def _never_served(self, what: str, run: Run, generation: Generation, path: str, body: Any) -> None:
         self._session.history.add(
             "doors",
-            "request_of_the_dead",
+            what,
             run=run.id,
             generation=generation.number,
             tool=path.removeprefix(f"{PREFIXES['tools']}/"),
             arguments=body,
         )
+
+    def _ended(self, port: int, received: int) -> None:
+        """Count the bytes of a connection that has ended."""
+        self._session.received[port] += received
 
     async def _serve(self, incoming: Incoming) -> None:
         session, request = self._session, incoming.request
@@ -260,14 +298,20 @@ class Doors:
             await incoming.send(status, {"error": {"message": message}})
             return
         incoming.number = session.next_request()
-        incoming.run, incoming.generation = run, generation
+        incoming.run, incoming.generation, incoming.node = run, generation, generation.node
         generation.heard = True
         if generation.dead:
-            self._of_the_dead(run, generation, request.path, incoming.body)
+            self._never_served("request_of_the_dead", run, generation, request.path, incoming.body)
             incoming.cut(reset=True)
+            return
+        if generation.node in session.cut_off:
+            self._never_served("cut_off", run, generation, request.path, incoming.body)
+            session.cut_off[generation.node].met()
+            await incoming.kept()
             return
         for name, prefix in PREFIXES.items():
             if request.path.startswith(f"{prefix}/"):
+                incoming.service = name
                 incoming.path = request.path.removeprefix(f"{prefix}/").split("/")
                 await self._services[name](incoming)
                 break

@@ -8,6 +8,7 @@ from typing import Any
 
 from kintsugi.harness.crossing import Incoming
 from kintsugi.harness.deeds.blow import Crossing
+from kintsugi.harness.injected import obedient
 from kintsugi.harness.mistakes import PROFILES, damage, vary
 from kintsugi.harness.script import Reply, Wanted, reply_to, wanted_by
 
@@ -42,7 +43,7 @@ async def serve_model(incoming: Incoming) -> None:
         return
     right = reply_to(session.workflow, wanted, session.trial.seed, n)
     source = f"{session.trial.seed}/{run.id}/{wanted.step}/{wanted.item}/{n}"
-    reply = vary(PROFILES[session.trial.variance], wanted, right, request, source)
+    reply = obedient(request, source) or vary(PROFILES[session.trial.variance], wanted, right, request, source)
     # What is generated is charged, whether its answer arrives or not.
     charged = {"prompt_tokens": prompt_tokens, "cached_prompt_tokens": _cached(run.prompts, request)}
     charged |= {"completion_tokens": tokens_of(reply.message)}
@@ -127,13 +128,14 @@ def _body(crossing: Crossing, request: Mapping[str, Any], reply: Reply, usage: M
     head = {"id": f"chatcmpl-{crossing.request}", "created": 0, "model": request.get("model", "scripted")}
     if not request.get("stream"):
         choice = {"index": 0, "message": reply.message, "finish_reason": reply.finish_reason}
-        return {**head, "object": "chat.completion", "choices": [choice], "usage": total}
+        choices = [choice] if reply.message else []
+        return {**head, "object": "chat.completion", "choices": choices, "usage": total}
     return _streamed(head, reply, total).encode()
 
 
 def _streamed(head: Mapping[str, Any], reply: Reply, usage: Mapping[str, int]) -> str:
     """The reply as server-sent events: its text or its calls in pieces, the finish reason, the usage, the end."""
-    pieces: list[dict[str, Any]] = [{"role": "assistant"}]
+    pieces: list[dict[str, Any]] = [{"role": "assistant"}] if reply.message else []
     text = reply.message.get("content") or ""
     pieces += [{"content": text[start : start + 24]} for start in range(0, len(text), 24)]
     for index, call in enumerate(reply.message.get("tool_calls") or []):
@@ -144,7 +146,7 @@ def _streamed(head: Mapping[str, Any], reply: Reply, usage: Mapping[str, int]) -
             part = {"arguments": arguments[start : start + 24]}
             pieces.append({"tool_calls": [{"index": index, "function": part}]})
     choices: list[list[dict[str, Any]]] = [[{"index": 0, "delta": piece, "finish_reason": None}] for piece in pieces]
-    choices.append([{"index": 0, "delta": {}, "finish_reason": reply.finish_reason}])
+    choices.append([{"index": 0, "delta": {}, "finish_reason": reply.finish_reason}] if reply.message else [])
     events = [{**head, "object": "chat.completion.chunk", "choices": choice} for choice in choices]
     events.append({**head, "object": "chat.completion.chunk", "choices": [], "usage": usage})
     return "".join(f"data: {json.dumps(event)}\n\n" for event in events) + "data: [DONE]\n\n"

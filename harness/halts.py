@@ -12,6 +12,10 @@ __all__ = ["judge_halts"]
 
 SERVER_ERROR = 500
 """From this status on an answer does not tell whether a write happened."""
+MODEL = "/v1/chat/completions"
+"""The path of every request to the model."""
+UNREAD_SECONDS = 0.1
+"""An answer that came no longer before its worker was killed may not have been recorded."""
 TOO_MANY_REQUESTS = 429
 """From this status on an answer is worth another try."""
 
@@ -23,7 +27,7 @@ def judge_halts(workflow: Workflow, drifted: str | None, events: Sequence[Event]
             continue
         before = [event for event in events if event["t"] <= asked["t"]]
         if asked["kind"] == "in_doubt":
-            justified, why = _in_doubt(workflow, asked, before)
+            justified, why = _in_doubt(workflow, asked, before, swallowed=_swallowed(asked, events))
         elif asked["kind"] == "budget":
             justified, why = _budget(workflow, asked, _since_the_last_repair(asked, before))
         elif asked["kind"] == "stale":
@@ -35,7 +39,9 @@ def judge_halts(workflow: Workflow, drifted: str | None, events: Sequence[Event]
         yield Halt(asked["kind"], asked["step"], justified, why)
 
 
-def _in_doubt(workflow: Workflow, asked: Event, before: Sequence[Event]) -> tuple[bool, str]:
+def _in_doubt(
+    workflow: Workflow, asked: Event, before: Sequence[Event], *, swallowed: bool = False
+) -> tuple[bool, str]:
     """Justified where the tool is opaque, the request was issued, and no answer to it reached a living worker."""
     tool = workflow.tools.get(asked["tool"])
     if tool is None or tool.effect != "write":
@@ -43,25 +49,35 @@ def _in_doubt(workflow: Workflow, asked: Event, before: Sequence[Event]) -> tupl
     if tool.idempotency != "none":
         return False, f"{tool.name} can be repeated safely (idempotency {tool.idempotency!r})"
     issued = _tries(asked, before)
-    called = (tool.name, asked["arguments"])
-    if any((event["tool"], event["arguments"]) == called for event in of(before, "doors", "request_of_the_dead")):
-        return True, f"{tool.name} is opaque, and a call of it had left when its worker was killed"
+    if left := _left_unserved(asked, before):
+        return True, f"{tool.name} is opaque, and {left}"
     if not issued:
-        return False, f"{tool.name} was never called"
-    told = _told(before)
+        why = "is opaque, and a request had gone into a connection that its service had closed"
+        return swallowed, f"{tool.name} {why if swallowed else 'was never called'}"
+    unbelievable = _unbelievable(before)
+    told = _told(before) - unbelievable
     statuses = {event["request"]: event["status"] for event in of(before, "world", "answer")}
     if all(event["request"] in told and statuses[event["request"]] < SERVER_ERROR for event in issued):
         return False, f"every call of {tool.name} was answered"
+    if any(event["request"] in unbelievable for event in issued):
+        return True, f"{tool.name} is opaque, and an answer of it broke what it declares"
     return True, f"{tool.name} is opaque, and a call of it was never answered"
 
 
 def _budget(workflow: Workflow, asked: Event, before: Sequence[Event]) -> tuple[bool, str]:
-    """Justified where as many tries as the policy allows went without a usable answer."""
+    """Justified where as many tries as the policy allows went without a usable answer.
+
+    A try that came sooner than Retry-After had said is none: it could only be turned away.
+    """
     policy = workflow.policy
+    hasty = {event["request"] for event in of(before, "nemesis", "too_soon")}
     if asked["tool"]:
-        told = _told(before)
+        told = _told(before) - _unbelievable(before)
         good = {e["request"] for e in of(before, "world", "answer") if e["status"] < TOO_MANY_REQUESTS}
-        failed = sum(event["request"] not in good & told for event in _tries(asked, before))
+        failed = sum(event["request"] not in (good & told) | hasty for event in _tries(asked, before))
+        failed += _cut_off(before, asked["tool"], asked["arguments"])
+        if failed < policy.attempts and _unseen(asked, before):
+            return True, "its worker's node was off its network, where nobody counts its tries"
         return _enough(failed, policy.attempts, f"tries of {asked['tool']}")
     asks = of(before, "gateway", "ask")
     if len(asks) >= policy.model_calls_max:
@@ -75,7 +91,11 @@ def _budget(workflow: Workflow, asked: Event, before: Sequence[Event]) -> tuple[
         if other or (reply is not None and reply["as_scripted"]):
             break
         malformed += reply is not None
-        unanswered += reply is None
+        unanswered += reply is None and ask["request"] not in hasty
+    heard = [ask["t"] for ask in asks if ask["request"] in replies and replies[ask["request"]]["as_scripted"]]
+    unanswered += _cut_off([event for event in before if event["t"] > max(heard, default=0.0)], MODEL)
+    if max(malformed, unanswered) < policy.attempts and _unseen(asked, before):
+        return True, "its worker's node was off its network, where nobody counts its tries"
     if unanswered >= policy.attempts:
         return _enough(unanswered, policy.attempts, "asks of the model")
     return _enough(malformed, policy.malformed_attempts, "replies of the model")
@@ -93,13 +113,75 @@ def _tries(asked: Event, before: Sequence[Event]) -> list[Event]:
     return [event for event in of(before, "world", "request") if (event["tool"], event["arguments"]) == called]
 
 
+def _left_unserved(asked: Event, before: Sequence[Event]) -> str:
+    """How the call that is asked about may have left its worker without being served; empty where it can't have."""
+    called = (asked["tool"], asked["arguments"])
+    if any((event["tool"], event["arguments"]) == called for event in of(before, "doors", "request_of_the_dead")):
+        return "a call of it had left when its worker was killed"
+    if _cut_off(before, *called) or _unseen(asked, before):
+        return "its worker's node was cut off"
+    return ""
+
+
+def _cut_off(events: Sequence[Event], tool: str, arguments: object = None) -> int:
+    """How many such requests (to the model: any) were kept from their service, since their node was cut off."""
+    kept = [event for event in of(events, "doors", "cut_off") if event["tool"] == tool]
+    return sum(tool == MODEL or event["arguments"] == arguments for event in kept)
+
+
+def _swallowed(asked: Event, events: Sequence[Event]) -> bool:
+    """Whether a tool's call may have been sent into a connection closed at the other end, where nobody counts it."""
+    closed = {e["strike"] for e in of(events, "nemesis", "half_open") if e["t"] <= asked["t"]}
+    return any(e["strike"] in closed and e.get("swallowed_bytes") for e in of(events, "nemesis", "witnessed"))
+
+
+def _unseen(asked: Event, before: Sequence[Event]) -> bool:
+    """Whether the node of who asks was cut off so that what it tried meanwhile never left it."""
+    cuts = of(before, "nemesis", "cut_off")
+    return any(event["unseen"] and event["generation"] == asked["generation"] for event in cuts)
+
+
 def _told(before: Sequence[Event]) -> set[int]:
     """The requests of the world whose answer reached a worker that lived to do something with it.
 
-    An answer right after which its worker was killed may never have been read.
+    An answer right after which its worker was killed may never have been read, and one that came while the disk was
+    full could not be kept.
     """
+    told: set[int] = set()
+    full = False
+    for event in before:
+        if event["who"] == "nemesis" and event["what"] in {"filled", "freed"}:
+            full = event["what"] == "filled"
+        elif (event["who"], event["what"]) == ("world", "delivered") and event["delivered"] and not full:
+            told.add(event["request"])
     unread = {event.get("request") for event in of(before, "nemesis", "injected") if event["is_"].endswith("@after")}
-    return {event["request"] for event in of(before, "world", "delivered") if event["delivered"]} - unread
+    unread |= _lost_beside_another(before)
+    return told - unread
+
+
+def _lost_beside_another(before: Sequence[Event]) -> set[int]:
+    """The requests that were answered the moment before their worker was killed for what another of its runs did."""
+    asked = {event["request"]: event for event in of(before, "world", "request")}
+    mine = {event["request"] for event in before if "run" in event and "request" in event}
+    answered = [e for e in of(before, "world", "delivered") if e["delivered"] and e["request"] in asked]
+    struck: Event = {}
+    lost: set[int] = set()
+    for event in of(before, "nemesis", "injected", "witnessed"):
+        if event["what"] == "injected":
+            struck = event
+        elif "pid" in event and struck.get("request") not in {None, *mine}:
+            ended = event["t"]
+            lost |= {
+                e["request"]
+                for e in answered
+                if asked[e["request"]]["generation"] == event["generation"] and 0 <= ended - e["t"] < UNREAD_SECONDS
+            }
+    return lost
+
+
+def _unbelievable(before: Sequence[Event]) -> set[int]:
+    """The requests whose answer broke what the tool declares: nothing may be built on such a one."""
+    return {event["request"] for event in of(before, "world", "tampered") if event["breaks"]}
 
 
 def _enough(count: int, budget: int, what: str) -> tuple[bool, str]:

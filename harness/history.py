@@ -9,7 +9,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Event", "History", "Unwritable", "read_history", "write_line"]
+__all__ = ["Event", "History", "Unwritable", "by_run", "of", "read_history", "write_line"]
 
 Event = Mapping[str, Any]
 """``{"t": monotonic seconds since the trial began, "who": party, "what": event, …data}``"""
@@ -64,6 +64,18 @@ def read_history(path: Path) -> list[Event]:
     with path.open(encoding="utf-8") as lines:
         events.extend(json.loads(line) for line in lines if line.endswith("\n"))
     return events
+
+
+def by_run(events: Iterable[Event], runs: Iterable[str]) -> dict[str, list[Event]]:
+    """For each run the events that are its own, and those that are no run's, in order."""
+    found: dict[str, list[Event]] = {run: [] for run in runs}
+    for event in events:
+        if "run" not in event:
+            for mine in found.values():
+                mine.append(event)
+        elif event["run"] in found:
+            found[event["run"]].append(event)
+    return found
 
 
 def of(events: Iterable[Event], who: str, *what: str) -> list[Event]:

@@ -302,6 +302,7 @@ class Human:
             status=body["status"],
             detail=str(body.get("detail", ""))[:500],
         )
+        self._session.first_end = self._session.first_end or asyncio.get_running_loop().time()
         incoming.run.ended.set()
         if await incoming.struck(crossing, "committed"):
             return

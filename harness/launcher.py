@@ -14,6 +14,7 @@ and on standard output, in answer or when it happens:
     {"id", "pid"}    {"id", "exited": status, "signal": number or 0, "cpu_seconds"}    {"id", "result" or "error"}
     {"id", "running": whether it goes on again or has stopped}
 
+A cold-started worker executes the chains that KINTSUGI_CHAINS names in its environment, if it is there.
 A launcher either starts workers or calls verbs, never both, so that no client's connection is forked into a worker.
 Every worker dies with it, and it dies with the harness. What the SUT's own code prints there goes to standard error.
 """
@@ -201,7 +202,8 @@ class Launcher:
             os._exit(0)
         os.close(gate)
         if command["cold"]:
-            words = [sys.executable, PROGRAM, "--worker", self.side, self.chains]
+            chains = command["environment"].get("KINTSUGI_CHAINS", self.chains)
+            words = [sys.executable, PROGRAM, "--worker", self.side, chains]
             os.execve(sys.executable, words, command["environment"])  # noqa: S606 - no shell is wanted
         os.environ.clear()
         os.environ.update(command["environment"])

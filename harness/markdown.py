@@ -45,6 +45,9 @@ def to_markdown(summary: Mapping[str, Any], decision: Decision | None = None) ->
     faults = _faults(summary, classes)
     if faults:
         parts += ["### Recovery by fault", faults]
+    storms = _storms(summary, classes)
+    if storms:
+        parts += ["### Storms", storms]
     parts.append(_assumptions(summary["assumptions"]))
     return "\n\n".join(parts) + "\n"
 
@@ -108,6 +111,24 @@ def _faults(summary: Mapping[str, Any], classes: Sequence[str]) -> str:
         for fault, by_class in block["faults"].items():
             rows.append([key, fault, *(_share(by_class.get(name)) for name in classes)])
     return _table(["SUT", "fault", *classes], rows) if rows else ""
+
+
+def _storms(summary: Mapping[str, Any], classes: Sequence[str]) -> str:
+    """How many workflows at once treated a failing tool, for each SUT and class that met a storm."""
+    rows = []
+    for key, block in summary["suts"].items():
+        for name in classes:
+            found = (block["classes"].get(name) or {}).get("storms")
+            if found:
+                figures = [
+                    f"{found['outage_calls_per_workflow']:.1f}",
+                    f"{found['peak_requests_per_second']:.0f}",
+                    f"{found['drain_seconds']:.1f}",
+                    _usd(found.get("wasted_usd")),
+                ]
+                rows.append([key, name, f"{found['workflows']}", _share(found["within_bounds"]), *figures])
+    heads = ["SUT", "class", "workflows", "within bounds", "calls each in the outage", "peak a second"]
+    return _table([*heads, "drained after (s)", "wasted $"], rows) if rows else ""
 
 
 def _assumptions(assumed: Mapping[str, Any]) -> str:

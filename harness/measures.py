@@ -8,17 +8,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kintsugi.faults import FAULTS
-from kintsugi.faults.actions import Drift, Kill, Outage
+from kintsugi.faults.actions import Drift, Kill
 from kintsugi.golden_workflows.chains.naive import APPROVAL_FUNCTION, WAIT_FUNCTION, function_name
 from kintsugi.golden_workflows.reference import trajectory
 from kintsugi.golden_workflows.spec import Workflow
-from kintsugi.harness.history import Event, of
-from kintsugi.harness.records import Count, Halt, Human, Measures, Repeats, Storm, Times, Usage
+from kintsugi.harness.history import Event, by_run, of
+from kintsugi.harness.records import Count, Halt, Human, Measures, Repeats, Times, Usage
 from kintsugi.harness.session import SECONDS_PER_HOUR
 from kintsugi.runtime.rules import approval_needed, canonical
 from kintsugi.scenarios.trial import Trial
 
-__all__ = ["Delivered", "delivered", "human", "measures", "repeats", "resumed_exactly", "storm", "times", "usage"]
+__all__ = ["Delivered", "delivered", "human", "measures", "repeats", "resumed_exactly", "times", "usage"]
 
 Delivered = Mapping[tuple[str, str, int], int]
 """For each (kind, step, item) the number of answers that reached the SUT."""
@@ -107,13 +107,13 @@ def _reached(workflow: Workflow, trial: Trial, events: Sequence[Event]) -> dict[
     plan = [call for call in trajectory(workflow, drifted) if call.kind == "tool"]
     # What only another drift would lead to is not right in this run.
     references = plan + [call for call in trajectory(workflow) if call.kind == "tool"]
-    for run in sorted({event["run"] for event in of(events, "world", "request")}):
+    for mine in by_run(events, sorted({event["run"] for event in of(events, "world", "request")})).values():
         due = list(plan)
-        served = {event["request"] for event in of(events, "world", "read", "effect") if event["run"] == run}
+        served = {event["request"] for event in of(mine, "world", "read", "effect")}
         seen: set[tuple[str, str]] = set()
-        for event in of(events, "world", "request"):
+        for event in of(mine, "world", "request"):
             call = (event["tool"], canonical(event["arguments"]))
-            if event["run"] != run or call in seen:
+            if call in seen:
                 continue
             seen.add(call)
             good, of_all = max(
@@ -201,27 +201,25 @@ def delivered(events: Sequence[Event]) -> Delivered:
 
 def repeats(events: Sequence[Event], clean: Delivered) -> Repeats:
     """What was done again: calls served and replies generated beyond those of the clean run, answered or not."""
-    seen: Counter[tuple[str, str, int]] = Counter()
-    model = tools = tokens = 0
+    seen: Counter[tuple[str, tuple[str, str, int]]] = Counter()
+    requests = {event["request"]: event for event in of(events, "world", "request")}
+    model = tools = prompt = completion = 0
     for event in events:
         what = (event["who"], event["what"])
         replayed = what == ("world", "answer") and event["replayed"]
         if what in {("world", "read"), ("world", "effect")} or replayed:
-            origin = event if "step" in event else _request(events, event["request"])
+            origin = event if "step" in event else requests[event["request"]]
             key = ("tool", origin["step"], origin["item"])
-            seen[key] += 1
-            tools += seen[key] > clean.get(key, 0)
+            seen[event["run"], key] += 1
+            tools += seen[event["run"], key] > clean.get(key, 0)
         elif what == ("gateway", "generated"):
             key = ("model", event["step"], event["item"])
-            seen[key] += 1
-            if seen[key] > clean.get(key, 0):
+            seen[event["run"], key] += 1
+            if seen[event["run"], key] > clean.get(key, 0):
                 model += 1
-                tokens += event["prompt_tokens"] + event["completion_tokens"]
-    return Repeats(model_calls=model, tool_calls=tools, tokens=tokens)
-
-
-def _request(events: Sequence[Event], number: int) -> Event:
-    return next(event for event in of(events, "world", "request") if event["request"] == number)
+                prompt += event["prompt_tokens"]
+                completion += event["completion_tokens"]
+    return Repeats(model, tools, prompt + completion, completion)
 
 
 def resumed_exactly(trial: Trial, events: Sequence[Event], clean: Delivered) -> bool | None:
@@ -229,7 +227,8 @@ def resumed_exactly(trial: Trial, events: Sequence[Event], clean: Delivered) -> 
     actions = [action for strike in trial.schedule for action in FAULTS[strike.fault].form(strike.form).actions]
     if not any(isinstance(a, Kill) for a in actions) or any(isinstance(a, Drift) for a in actions):
         return None
-    return not any(count > clean.get(key, 0) for key, count in delivered(events).items())
+    each = by_run(events, (f"r{n}" for n in range(trial.copies)))
+    return not any(n > clean.get(key, 0) for mine in each.values() for key, n in delivered(mine).items())
 
 
 # --- people and times ---------------------------------------------------------------------------------------
@@ -275,24 +274,3 @@ def times(events: Sequence[Event]) -> Times:
 
 def _identity(event: Event) -> tuple[Any, ...]:
     return (event["run"], event["who"], event["what"], event["step"], event["item"])
-
-
-def storm(workflow: Workflow, trial: Trial, events: Sequence[Event], calls_per_workflow_max: float) -> Storm | None:
-    """How a storm went; None where the trial is none. All of it is measured by the world."""
-    outages = [a for s in trial.schedule for a in FAULTS[s.fault].form(s.form).actions if isinstance(a, Outage)]
-    begun = of(events, "nemesis", "injected")
-    if not outages or not begun:
-        return None
-    started, ended = begun[0]["t"], begun[0]["t"] + outages[0].seconds
-    tool = workflow.steps[trial.schedule[0].point.step].tool
-    requests = [event["t"] for event in of(events, "world", "request") if event["tool"] == tool]
-    per_workflow = sum(started <= t < ended for t in requests) / trial.copies
-    reports = of(events, "human", "end_report")
-    peak = max((sum(first <= t < first + 1.0 for t in requests) for first in requests), default=0)
-    return Storm(
-        workflows=trial.copies,
-        outage_calls_per_workflow=round(per_workflow, 3),
-        peak_requests_per_second=float(peak),
-        drain_seconds=round(max((event["t"] for event in reports), default=ended) - ended, 3),
-        within_bounds=per_workflow <= calls_per_workflow_max,
-    )

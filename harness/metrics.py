@@ -58,6 +58,7 @@ def measure(  # noqa: PLR0913 - what only the runner knows is passed by keyword,
     exhaustive: Collection[tuple[str, str]] = (),
     points: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
     gaps: Mapping[str, str] | None = None,
+    fault_gaps: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The summary of a run, as JSON; the same for the same results in any order. Ids of results are unique.
 
@@ -65,7 +66,8 @@ def measure(  # noqa: PLR0913 - what only the runner knows is passed by keyword,
     the (fault, workflow) whose every point was to be struck: their rates are coverage, without interval.
     `points` gives for each ``sut+chain`` its rows of `harness.coverage`, `frame` the points that a class's
     coverage is a share of. `token_source` says where token counts are from, and is printed
-    with the prices. `gaps` says for each ``sut+chain`` that could not be run here why. Each formula stands at the
+    with the prices. `gaps` says for each ``sut+chain`` that could not be run here why, `fault_gaps` for each fault
+    class of which some trials could not be. Each formula stands at the
     function that computes it.
     """
     table = prices or load_prices()
@@ -89,6 +91,7 @@ def measure(  # noqa: PLR0913 - what only the runner knows is passed by keyword,
         "assumptions": table.model_dump() | {"token_source": token_source or "not stated"},
         "suts": suts,
         "gaps": dict(sorted((gaps or {}).items())),
+        "fault_gaps": dict(sorted((fault_gaps or {}).items())),
         "cost_comparisons": comparisons(results, table),
         "cost_two_by_two": two_by_two(results, table),
     }
@@ -210,7 +213,7 @@ def _cell(
         f"approval_completion_seconds{under}": approval_seconds(hit),
         "recovery_seconds": recovery_seconds(members),
         "repeats": repeated_work(hit),
-        "storms": storms(hit),
+        "storms": storms(hit, prices),
     }
 
 

@@ -206,6 +206,12 @@ def _empty(reply: Reply, messages: Sequence[Mapping[str, Any]], source: str) -> 
     return Reply({"role": "assistant", "content": ""}, "stop")
 
 
+def _no_choices(reply: Reply, messages: Sequence[Mapping[str, Any]], source: str) -> Reply:
+    """A reply without a message, which is sent as a list of no choices."""
+    del reply, messages, source
+    return Reply({}, "")
+
+
 def _unknown_tool(reply: Reply, messages: Sequence[Mapping[str, Any]], source: str) -> Reply:
     del messages
     return call_reply("submit_everything", _arguments(reply), source) if _is_call(reply) else reply
@@ -245,6 +251,7 @@ _DAMAGES: Mapping[str, Callable[..., Reply]] = {
     "unknown_tool": _unknown_tool,
     "same_call_twice": _same_call_twice,
     "empty_reply": _empty,
+    "no_choices": _no_choices,
     "finish_length": _on_text(lambda text: text[: max(len(text) * 2 // 3, 1)], "length"),
     "repeat_last_call": _repeat_last_call,
     "ramble": _ramble,

@@ -49,7 +49,7 @@ class Nemesis:
         """Strike what is armed for a point, with or without a request that is at it."""
         directive = None
         # Told before the first is done: what is to follow it meets the next request.
-        due = [armed for armed in self._armed if self._due(armed) and armed.matches(point)]
+        due = [armed for armed in self._armed if self._due(armed) and armed.matches(point) and armed.is_of(run)]
         for armed in due:
             if type(armed.actions[0]) not in DEEDS:
                 continue
@@ -96,10 +96,17 @@ class Nemesis:
                 armed.inject(request=crossing.request, tool=tool, seconds=action.seconds)
                 self._outage_until = now + action.seconds
             if now < self._outage_until:
-                if not armed.witnessed:
+                if action.status and not armed.witnessed:
                     armed.witness(f"{tool} refused a request with {action.status}", request=crossing.request)
                 return Answer(action.status, action.retry_after_seconds)
         return None
+
+    def unanswered(self, crossing: Crossing) -> None:
+        """Note that a tool that is out of order has left a request without an answer, and its client has gone."""
+        for armed in self._armed:
+            silent = isinstance(armed.actions[0], Outage) and not armed.actions[0].status
+            if silent and armed.done and not armed.witnessed and not self._session.closing:
+                armed.witness("a request had no answer until its client gave up", request=crossing.request)
 
     def _tool_of(self, point: Point) -> str | None:
         return self._session.workflow.steps[point.step].tool
@@ -127,6 +134,8 @@ class Nemesis:
         for armed in self._armed:
             if armed.done:
                 armed.lapsed = True
+        for link in self._session.links.values():
+            link.mend()
         self._outage_until = 0.0 if self._outage_until is not None else None
 
     def close(self) -> None:

@@ -12,9 +12,18 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-__all__ = ["Exit", "Launcher", "LauncherGone", "Process", "VerbFailed", "plain_environment", "worker_environment"]
+__all__ = [
+    "Exit",
+    "Launcher",
+    "LauncherGone",
+    "Process",
+    "VerbFailed",
+    "Workers",
+    "plain_environment",
+    "worker_environment",
+]
 
 LAUNCHER = Path(__file__).with_name("launcher.py")
 START_SECONDS = 60.0
@@ -79,6 +88,8 @@ class Exit:
     code: int
     signal: int
     cpu_seconds: float
+    seen: str = ""
+    """How it was seen, where not by the wait status of a launcher."""
 
 
 @dataclass
@@ -97,6 +108,30 @@ class Process:
     def alive(self) -> bool:
         """Whether it has not been reaped."""
         return not self.ended.done()
+
+
+class Workers(Protocol):
+    """Where the workers of a trial are started: a `Launcher`, or what runs each of them elsewhere."""
+
+    async def spawn(self, environment: Mapping[str, str], folder: Path, log: Path, *, cold: bool) -> Process:
+        """Start a worker that waits for `go`."""
+        ...
+
+    def go(self, process: Process) -> None:
+        """Let a started worker run."""
+        ...
+
+    async def kill(self, process: Process) -> Exit:
+        """Kill a worker and wait until it is gone; how it ended, which may be by itself, just before."""
+        ...
+
+    async def stop(self, process: Process) -> bool:
+        """Have a worker stand still; whether it does."""
+        ...
+
+    async def resume(self, process: Process) -> bool:
+        """Have a worker that stands still go on; whether it does."""
+        ...
 
 
 class Launcher:

@@ -104,7 +104,7 @@ def _storm(metric: Metric, cell: Block) -> Reading | None:
     if storms is None:
         return None
     value, n = storms[metric.path[-1]], storms["within_bounds"]["n"]
-    return Reading(value, n, f"{value:.1f} ({n} storms)")
+    return Reading(value, n, f"{value:{'.1f' if not value or value >= 1 else '.4f'}} ({n} storms)")
 
 
 def _saving(line: Line, metric: Metric, name: str, summary: Block) -> Reading | None:

@@ -108,6 +108,8 @@ class Repeats:
     model_calls: int = 0
     tool_calls: int = 0
     tokens: int = 0
+    completion_tokens: int = 0
+    """Those of the tokens that were generated; the others are the prompts'."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,14 @@ class Storm:
     drain_seconds: float
     """From the end of the outage to the last end report."""
     within_bounds: bool
+    met: int = 0
+    """How many of the workflows called the tool during its outage."""
+    wasted_calls: int = 0
+    """Calls of the tool during its outage, and their price as if each were charged."""
+    wasted_tool_usd: float = 0.0
+    repeated_model_calls: int = 0
+    repeated_prompt_tokens: int = 0
+    repeated_completion_tokens: int = 0
 
 
 @dataclass(frozen=True)

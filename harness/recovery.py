@@ -21,7 +21,8 @@ from kintsugi.harness.rates import (
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from kintsugi.harness.records import TrialResult
+    from kintsugi.harness.prices import Prices
+    from kintsugi.harness.records import Storm, TrialResult
 
 __all__ = ["coverage", "recovery_rate", "recovery_seconds", "repeated_work", "resumed_rate", "storms"]
 
@@ -127,8 +128,11 @@ def repeated_work(hit: Sequence[TrialResult]) -> dict[str, Any]:
     return {"trials": len(hit), **totals, "per_trial": per_trial}
 
 
-def storms(hit: Sequence[TrialResult]) -> dict[str, Any] | None:
-    """How many workflows at once treated a failing tool; None where no storm was witnessed."""
+def storms(hit: Sequence[TrialResult], prices: Prices) -> dict[str, Any] | None:
+    """How many workflows at once treated a failing tool; None where no storm was witnessed.
+
+    ``wasted_usd`` is the price, of one storm, of the calls that were refused and of what the model was asked again.
+    """
     found = [r.storm for r in hit if r.storm is not None]
     if not found:
         return None
@@ -140,4 +144,16 @@ def storms(hit: Sequence[TrialResult]) -> dict[str, Any] | None:
         "outage_calls_per_workflow_max": max(s.outage_calls_per_workflow for s in found),
         "peak_requests_per_second": max(s.peak_requests_per_second for s in found),
         "drain_seconds": max(s.drain_seconds for s in found),
+        "met": fmean(s.met for s in found),
+        "wasted_calls": fmean(s.wasted_calls for s in found),
+        "repeated_model_calls": fmean(s.repeated_model_calls for s in found),
+        "wasted_usd": fmean(_wasted_usd(s, prices) for s in found),
     }
+
+
+def _wasted_usd(storm: Storm, prices: Prices) -> float:
+    tokens = (
+        storm.repeated_prompt_tokens * prices.model.input_usd_per_million
+        + storm.repeated_completion_tokens * prices.model.output_usd_per_million
+    )
+    return storm.wasted_tool_usd + tokens / 1e6

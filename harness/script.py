@@ -20,7 +20,7 @@ from kintsugi.golden_workflows.reference import script_reply
 from kintsugi.golden_workflows.spec import FREE_TEXT, Workflow
 from kintsugi.runtime.rules import approval_needed
 
-__all__ = ["Reply", "Wanted", "reply_to", "wanted_by"]
+__all__ = ["Reply", "Wanted", "call_reply", "objects_in", "reply_to", "wanted_by"]
 
 ERRORS_MAX = 5
 """After so many refusals of the same step in a row, the model gives up and says so."""
@@ -81,7 +81,7 @@ def _judgement(workflow: Workflow, step: str, messages: Sequence[Mapping[str, An
         return Wanted("answer", step, 0, missing=f"what {step!r} is")
     needed = names_in([v.removeprefix("~") if isinstance(v, str) else v for v in script.values()])
     # The latest inputs count, as the latest result of a read does.
-    for position, candidate in reversed(list(_objects(messages))):
+    for position, candidate in reversed(list(objects_in(messages))):
         inputs = candidate.get("inputs", candidate)
         if isinstance(inputs, Mapping) and needed <= set(inputs):
             after = messages[max(position + 1, len(messages) - 1) :]
@@ -90,7 +90,7 @@ def _judgement(workflow: Workflow, step: str, messages: Sequence[Mapping[str, An
     return Wanted("answer", step, 0, missing=", ".join(sorted(needed)))
 
 
-def _objects(messages: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def objects_in(messages: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Every JSON object in the messages' text, the outermost ones, in order, each with its message's position."""
     decoder = json.JSONDecoder()
     for number, message in enumerate(messages):

@@ -7,7 +7,7 @@ run, `judged` holds what came of it against what was expected.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kintsugi.faults import FAULTS
 from kintsugi.faults.points import Point
@@ -15,7 +15,7 @@ from kintsugi.harness.adapters import minimal
 from kintsugi.harness.records import TrialResult
 from kintsugi.scenarios.trial import Strike, Trial
 
-__all__ = ["BUGS", "CORRECT", "Bug", "Row", "Sign", "judged", "planned", "seen"]
+__all__ = ["BUGS", "CORRECT", "Bug", "Row", "Sign", "judged", "needs", "planned", "seen", "shown_here"]
 
 CORRECT = minimal.ADAPTER.name
 """The SUT without a bug."""
@@ -40,6 +40,13 @@ class Sign:
     drift: str = ""
     copies: int = 0
     """How many workflows at once, where that many show it; as many as the fault's form has where 0."""
+
+    @property
+    def needs(self) -> str:
+        """What the machine has to have for it, by its name in `kintsugi.harness.means`."""
+        named, _, _ = self.strike.partition("@")
+        fault, _, form = named.partition(".")
+        return FAULTS[fault].form(form).needs
 
     def trial(self, sut: str, seed: int) -> Trial:
         """The trial of a SUT in which it shows."""
@@ -73,6 +80,7 @@ INVOICE = "finance/invoice_payment"
 REFUND = "finance/customer_refund"
 LEADS = "marketing/lead_follow_up"
 LETTERS = "data/dead_letter_replay"
+BACKFILL = "data/partition_backfill"
 
 BUGS: Sequence[Bug] = (
     # First those whose trials take longest.
@@ -91,6 +99,30 @@ BUGS: Sequence[Bug] = (
             Sign(INVOICE, "zombie_worker.in_flight@tool:order[0]#1@before", "corrupted", "duplicate effect"),
             Sign(INVOICE, "zombie_worker.in_flight@tool:pay[0]#1@committed", "corrupted", "duplicate effect"),
             Sign(LETTERS, "zombie_worker.parked@human:purge[0]#1@waiting", "corrupted", "duplicate effect"),
+        ),
+    ),
+    Bug(
+        "goes by the wall clock",
+        "planted_goes_by_the_wall_clock",
+        (
+            Sign(LEADS, "clock_jump.back_behind@timer:a_day[0]#1@waiting", "lost", "before the deadline"),
+            Sign(BACKFILL, "clock_jump.set_ahead@tool:table[0]#1@before", "failed", "has expired"),
+        ),
+    ),
+    Bug(
+        "does not sync its journal",
+        "planted_does_not_sync",
+        (
+            Sign(INVOICE, "power_loss.disk_cut@tool:tell[0]#1@before", "corrupted", "duplicate effect of erp.post"),
+            Sign(LEADS, "power_loss.disk_cut@tool:log[0]#1@before", "corrupted", "duplicate effect of mail.send"),
+        ),
+    ),
+    Bug(
+        "goes on when it can't record",
+        "planted_goes_on_unrecorded",
+        (
+            Sign(INVOICE, "disk_full.killed_while_full@tool:note[0]#1@before", "corrupted", "duplicate effect of mail"),
+            Sign(LEADS, "disk_full.killed_while_full@tool:mail[0]#1@before", "corrupted", "duplicate effect of mail"),
         ),
     ),
     Bug(
@@ -175,12 +207,29 @@ BUGS: Sequence[Bug] = (
         ),
     ),
     Bug(
+        "believes whatever a tool answers",
+        "planted_believes_the_tools",
+        (
+            Sign(INVOICE, "invalid_external_data.below_zero@tool:order[0]#1@before", "corrupted", "wrong arguments"),
+            Sign(REFUND, "schema_drift.renames_field@tool:order[0]#1@before", "failed"),
+        ),
+    ),
+    Bug(
+        "begins a run anew that is submitted again",
+        "planted_starts_anew",
+        (
+            Sign(INVOICE, "duplicate_delivery.submitted_when_over@end:end[0]#1@after", "corrupted", "duplicate effect"),
+            Sign(REFUND, "duplicate_delivery.submitted_when_over@end:end[0]#1@after", "corrupted", "duplicate effect"),
+        ),
+    ),
+    Bug(
         "retries without backoff",
         "planted_no_backoff",
         (
             # A few at once: what fifty can send in a second is bounded by the machine as well.
             Sign(INVOICE, "retry_storm.unavailable_503@tool:invoice[0]#1@before", STORM, copies=5),
             Sign(LETTERS, "retry_storm.unavailable_503@tool:letters[0]#1@before", STORM, copies=5),
+            Sign(INVOICE, "rate_limit.with_retry_after@tool:order[0]#1@before", "needless_halt", "only 1 tries"),
         ),
     ),
     Bug(
@@ -197,6 +246,22 @@ BUGS: Sequence[Bug] = (
         (
             Sign(INVOICE, "tool_timeout.not_applied@tool:tell[0]#1@before", "corrupted", "missing effect of mail.send"),
             Sign(LEADS, "network_failure.reset_before@tool:assign[0]#1@before", "corrupted", "missing effect of crm"),
+        ),
+    ),
+    Bug(
+        "forgets a pause on restart",
+        "planted_forgets_a_pause",
+        (
+            Sign(INVOICE, "operator_pause.killed_while_paused@tool:pay[0]#1@before", "corrupted", "it was paused"),
+            Sign(LEADS, "operator_pause.paused_while_down@tool:assign[0]#1@before", "corrupted", "it was paused"),
+        ),
+    ),
+    Bug(
+        "knows its steps by their position",
+        "planted_counts_its_steps",
+        (
+            Sign(INVOICE, "deploy_mid_run.step_added@tool:pay[0]#1@before", "failed", "the chain has changed"),
+            Sign(LEADS, "deploy_mid_run.step_added@tool:assign[0]#1@before", "failed", "the chain has changed"),
         ),
     ),
     Bug(
@@ -222,6 +287,27 @@ class Row:
     expected: str
     seen: str
     good: bool
+
+
+def needs(bugs: Sequence[Bug]) -> set[str]:
+    """What the machine has to have for all of their signs."""
+    return {sign.needs for bug in bugs for sign in bug.signs} - {""}
+
+
+def shown_here(bugs: Sequence[Bug], missing: Mapping[str, str]) -> tuple[list[Bug], list[str]]:
+    """The bugs with those signs that can show on this machine, and a line for each bug that has others as well.
+
+    `missing` says of each means that is not here what to do about it. A bug without any sign left is not among them.
+    """
+    kept, lines = [], []
+    for bug in bugs:
+        signs = tuple(sign for sign in bug.signs if sign.needs not in missing)
+        if signs:
+            kept.append(replace(bug, signs=signs))
+        for name in sorted({sign.needs for sign in bug.signs} & set(missing)):
+            count = sum(sign.needs == name for sign in bug.signs)
+            lines.append(f"skipped: {count} of {len(bug.signs)} signs of {bug.what!r}: {missing[name]}")
+    return kept, lines
 
 
 def planned(bugs: Sequence[Bug], seed: int) -> list[Trial]:

@@ -11,19 +11,23 @@ from collections import defaultdict
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kintsugi.golden_workflows.records import Records
 from kintsugi.golden_workflows.reference import trajectory
 from kintsugi.golden_workflows.spec import Workflow
 from kintsugi.harness.adapters import Adapter
+from kintsugi.harness.adapters.adapter import Server
 from kintsugi.harness.history import History
 from kintsugi.harness.identity import Identifier
-from kintsugi.harness.processes import Launcher, Process
+from kintsugi.harness.processes import Launcher, Process, Workers
 from kintsugi.scenarios.points import REACT
 from kintsugi.scenarios.trial import Trial
 
-__all__ = ["SECONDS_PER_HOUR", "TIME_SCALE", "Approval", "Generation", "Run", "Session"]
+if TYPE_CHECKING:
+    from kintsugi.harness.deeds.blow import Link
+
+__all__ = ["SECONDS_PER_HOUR", "TIME_SCALE", "Approval", "CutOff", "Generation", "Run", "Session"]
 
 TIME_SCALE = 1 / 36_000
 """Wall seconds per second of workflow time: an hour of waiting for a person takes a tenth of a second."""
@@ -70,6 +74,32 @@ class Generation:
     """Whether it stood still for a while and was let go again."""
 
 
+class CutOff:
+    """A node that reaches none of the doors, until it is healed. `rejects`: its requests are reset at once."""
+
+    def __init__(self, *, rejects: bool) -> None:
+        self.rejects = rejects
+        self.kept = 0
+        """How many of its requests were kept from their services."""
+        self.meets = asyncio.Event()
+        self.healed = asyncio.Event()
+
+    def met(self) -> None:
+        """Note a request that is kept from its service."""
+        self.kept += 1
+        self.meets.set()
+
+    async def over(self, gone: asyncio.Event) -> None:
+        """Wait for as long as a client hears nothing: until it has `gone`, or the node is healed."""
+        if not self.rejects:
+            waits = [asyncio.ensure_future(event.wait()) for event in (gone, self.healed)]
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for wait in waits:
+                    wait.cancel()
+
+
 @dataclass
 class Approval:
     """A token: good for one tool with exactly one set of arguments, until it expires (event loop seconds)."""
@@ -113,7 +143,7 @@ class Session:
         trial: Trial,
         workflow: Workflow,
         adapter: Adapter,
-        workers: Launcher,
+        workers: Workers,
         clients: Launcher,
         history: History,
         folder: Path,
@@ -121,8 +151,25 @@ class Session:
     ) -> None:
         self.environment = dict(environment or {})
         """What every worker is given beyond its addresses."""
+        self.node_environments: dict[str, dict[str, str]] = {}
+        """What the workers of a node are given in its place."""
+        self.server: Server | None = None
+        """The SUT's own server, if it has one."""
         self.equipment: dict[str, Any] = {}
         """What the means of this trial have brought, by their names."""
+        self.links: dict[str, Link] = {}
+        """The ways to the services, and to the SUT's own ``store``, on which a proxy of the trial lies."""
+        self.received: dict[int, int] = defaultdict(int)
+        """For each port of a door: how many bytes came over the connections to it that have ended."""
+        self.provisioned: list[Callable[[], None]] = []
+        """What the means do once the state is provisioned, before anything else."""
+        self.afresh = False
+        """Whether workers are executed afresh, as what changes a program before it begins to run needs it."""
+        self.may_start = asyncio.Event()
+        """Cleared while nothing can be started, since the machine is down."""
+        self.may_start.set()
+        self.under_way = 0
+        """How many things beside the trial have to come to their end before it is over."""
         self.trial, self.workflow, self.adapter = trial, workflow, adapter
         self.workers, self.clients = workers, clients
         self.history, self.folder = history, folder
@@ -130,6 +177,8 @@ class Session:
         self.before_timer = boundaries_before_timers(workflow, trial.chain)
         self.runs = {f"r{n}": Run(f"r{n}", Records.seeded(workflow.world)) for n in range(trial.copies)}
         self.generations: dict[str, Generation] = {}
+        self.cut_off: dict[str, CutOff] = {}
+        """The nodes that reach none of the doors now."""
         self.urls: Mapping[str, str] = {}
         self.open_gate = asyncio.Event()
         self.open_gate.set()
@@ -137,6 +186,8 @@ class Session:
         self.last_activity = asyncio.get_running_loop().time()
         self.first_end = 0.0
         """When the first end report came (event loop seconds); 0 before."""
+        self.disturbed_at = 0.0
+        """When the SUT was last told again what it had been told before (event loop seconds); 0 before."""
         self.closing = False
         self.broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.listeners: list[Callable[[Run, Generation], None]] = []
@@ -154,6 +205,10 @@ class Session:
         """Lost with the node."""
         return self.folder / node
 
+    def nodes(self) -> list[str]:
+        """The nodes on which workers are started; one is enough for a SUT without fail-over."""
+        return [f"node{n + 1}" for n in range(self.trial.nodes if self.adapter.fails_over else 1)]
+
     def new_generation(self, node: str) -> Generation:
         """The next life of a worker, with a token of its own."""
         generation = Generation(len(self.generations) + 1, node, secrets.token_urlsafe(16))
@@ -165,6 +220,14 @@ class Session:
         self._requests += 1
         self.last_activity = asyncio.get_running_loop().time()
         return self._requests
+
+    def payload(self) -> dict[str, Any]:
+        """What is submitted for each run."""
+        return {"chain": self.trial.chain, "plan": self.workflow.plan}
+
+    def disturbed(self) -> None:
+        """Note that the SUT was given cause to do something once more, and so has to have its chance to."""
+        self.disturbed_at = self.last_activity = asyncio.get_running_loop().time()
 
     def taken_up(self, run: Run, by: Generation) -> None:
         """Note who holds a run: the worker that sent its last request."""

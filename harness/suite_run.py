@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from kintsugi.faults import FAULTS
 from kintsugi.golden_workflows.spec import Workflow
 from kintsugi.harness.adapters import ADAPTERS, Adapter, Unavailable
-from kintsugi.harness.history import Unwritable
+from kintsugi.harness.history import Event, Unwritable, of
+from kintsugi.harness.means import make_ready, needed_by
 from kintsugi.harness.measures import Delivered, delivered
 from kintsugi.harness.processes import LauncherGone
+from kintsugi.harness.pulse import Pulse
 from kintsugi.harness.records import TrialResult
 from kintsugi.harness.results import FolderProblem, Results
 from kintsugi.harness.trial import Crew, run_trial
@@ -22,6 +26,10 @@ from kintsugi.scenarios.trial import Trial
 
 __all__ = ["SuiteRun", "judge_stored"]
 
+STALLED_TRIES = 3
+"""How often a trial is run, where the harness itself stood still meanwhile."""
+OWN_SERVERS = 2
+"""How many trials at once have a server of their own, which no other trial notices the end of."""
 STORM_JOBS = 1
 """Storms are run by themselves: each is fifty workflows at once."""
 
@@ -44,6 +52,8 @@ class SuiteRun:
     """How each SUT that had trials left was run: see `_how`. One with a ``gap`` has no results."""
     _crews: dict[str, Crew] = field(default_factory=dict)
     _clean: dict[tuple[str, str, str], Delivered | None] = field(default_factory=dict)
+    _pulse: Pulse = field(default_factory=Pulse)
+    _own_servers: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(OWN_SERVERS))
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     async def run(self, trials: Sequence[Trial]) -> None:
@@ -56,17 +66,28 @@ class SuiteRun:
             if trial.id in done and trial.kind == "baseline":
                 self._note_baseline(trial, done[trial.id])
         left = [trial for trial in trials if trial.id not in done]
+        with contextlib.suppress(Unavailable):
+            # Where it can't be had, the trials that need it say so.
+            make_ready({name for trial in left for name in needed_by(trial)})
+        async with self.staffed({trial.sut for trial in left}):
+            left = [trial for trial in left if not self.suts[trial.sut]["gap"]]
+            await self.each((t for t in left if t.kind == "baseline"), self.jobs)
+            rest = [t for t in left if t.kind in {"clean", "fault"}]
+            await self.each(sorted((t for t in rest if t.copies == 1), key=_longest_first), self.jobs)
+            await self.each((t for t in rest if t.copies > 1), STORM_JOBS)
+            await self.each((t for t in left if t.kind == "timing"), self.timing_jobs)
+
+    @asynccontextmanager
+    async def staffed(self, suts: Collection[str]) -> AsyncIterator[None]:
+        """What the trials of some SUTs share is up meanwhile; a SUT that can't be run here has a ``gap`` in `suts`."""
+        beating = asyncio.create_task(self._pulse.beat())
         try:
             async with asyncio.TaskGroup() as starting:
-                for name in sorted({trial.sut for trial in left}):
+                for name in sorted(suts):
                     starting.create_task(self._start(name))
-            left = [trial for trial in left if not self.suts[trial.sut]["gap"]]
-            await self._all((t for t in left if t.kind == "baseline"), self.jobs)
-            rest = [t for t in left if t.kind in {"clean", "fault"}]
-            await self._all(sorted((t for t in rest if t.copies == 1), key=_longest_first), self.jobs)
-            await self._all((t for t in rest if t.copies > 1), STORM_JOBS)
-            await self._all((t for t in left if t.kind == "timing"), self.timing_jobs)
+            yield
         finally:
+            beating.cancel()
             for name, crew in self._crews.items():
                 if crew.adapter.server is not None and name in self.suts:
                     used = {"cpu_seconds": crew.server_cpu_seconds(), "runs": crew.runs}
@@ -84,9 +105,12 @@ class SuiteRun:
             self.told(gap)
         self.suts[name] = _how(crew, gap)
 
-    async def _all(self, trials: Iterable[Trial], jobs: int) -> None:
-        """Run trials, `jobs` at a time; the first error ends all of them, and is raised by itself where it is known."""
-        waiting = iter(list(trials))
+    async def each(self, trials: Iterable[Trial], jobs: int) -> None:
+        """Run trials of a SUT that is `staffed`, `jobs` at a time, each taken from `trials` when its turn comes.
+
+        The first error ends all of them, and is raised by itself where it is known.
+        """
+        waiting = iter(trials)
 
         async def one_after_another() -> None:
             for trial in waiting:
@@ -104,10 +128,11 @@ class SuiteRun:
 
     async def _one(self, trial: Trial) -> None:
         workflow = self.workflows[trial.workflow]
-        folder = self.results.state_folder / f"t{next(self._numbers)}"
-        events = await run_trial(
-            trial, workflow, self._crews[trial.sut], folder, self.results.history_path(trial.id), self.deadline_seconds
-        )
+        events = await self._run(trial, workflow)
+        tries = 1
+        while of(events, "runner", "stalled") and tries < STALLED_TRIES:
+            events = await self._run(trial, workflow)
+            tries += 1
         clean = self._clean.get((trial.sut, trial.chain, trial.workflow), {} if trial.kind == "baseline" else None)
         result = judge_trial(workflow, trial, events, clean, self.storm_calls_max)
         self.results.must_have_room()
@@ -115,6 +140,23 @@ class SuiteRun:
         if trial.kind == "baseline":
             self._note_baseline(trial, result)
         self.said(result)
+
+    async def _run(self, trial: Trial, workflow: Workflow) -> Sequence[Event]:
+        number = next(self._numbers)
+        folder, path = self.results.state_folder / f"t{number}", self.results.history_path(trial.id)
+        if not any(FAULTS[strike.fault].scope == "server" for strike in trial.schedule):
+            crew = self._crews[trial.sut]
+            return await run_trial(trial, workflow, crew, folder, path, self.deadline_seconds, self._pulse)
+        async with self._own_servers:
+            crew = Crew(self.adapters[trial.sut], self.results.state_folder / "servers" / f"{trial.sut}-t{number}")
+            try:
+                await crew.start()
+                return await run_trial(trial, workflow, crew, folder, path, self.deadline_seconds, self._pulse)
+            except Unavailable as problem:
+                # It could be had for the whole suite, and now it can't be.
+                raise LauncherGone(str(problem)) from problem
+            finally:
+                await crew.close()
 
     def _note_baseline(self, trial: Trial, result: TrialResult) -> None:
         correct = result.verdict == "correct"

@@ -68,7 +68,7 @@ def _metrics() -> dict[str, Metric]:
             found[f"recovery_seconds.{name}.{mark}"] = Metric(
                 "seconds", ("recovery_seconds", name, mark), "lower", under_faults=True
             )
-    for name in ("outage_calls_per_workflow_max", "peak_requests_per_second", "drain_seconds"):
+    for name in ("outage_calls_per_workflow_max", "peak_requests_per_second", "drain_seconds", "wasted_usd"):
         found[f"storms.{name}"] = Metric("number", ("storms", name), "lower", under_faults=True)
     return found
 

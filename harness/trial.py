@@ -11,15 +11,19 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
+from kintsugi.faults import FAULTS
 from kintsugi.faults.points import Point
 from kintsugi.golden_workflows.spec import Workflow
 from kintsugi.harness.adapters import Adapter
+from kintsugi.harness.adapters.adapter import Server
 from kintsugi.harness.crossing import Doors, Incoming
 from kintsugi.harness.gateway import serve_model
 from kintsugi.harness.history import Event, History, Unwritable
 from kintsugi.harness.human import Human
 from kintsugi.harness.means import MEANS, needed_by
+from kintsugi.harness.poison import poisoned_runs, spoilt
 from kintsugi.harness.processes import Launcher, LauncherGone, VerbFailed, worker_environment
+from kintsugi.harness.pulse import Pulse
 from kintsugi.harness.session import SECONDS_PER_HOUR, TIME_SCALE, Generation, Session
 from kintsugi.harness.world import serve_tools
 from kintsugi.scenarios.trial import Trial
@@ -27,11 +31,16 @@ from kintsugi.scenarios.trial import Trial
 __all__ = ["Crew", "run_trial"]
 
 SUBMIT_RETRY_SECONDS = 0.1
+SUBMIT_AT_ONCE = 16
+"""How many runs are handed over at the same time."""
 SETTLE_SECONDS = 1.0
 """How long an interrupted trial waits for what its clients have under way."""
 SUPERVISOR_SECONDS = 0.1
 """After how long a supervisor starts a worker again; the same for every SUT."""
 STARTS_MAX = 20
+STARTS_MAX_PATIENT = 120
+"""Where a worker can't live for a while: its server is away, or a run crashes it every time, beyond the hundred
+recoveries after which an engine may set such a run aside."""
 QUIET_SECONDS = 0.25
 """How long after the end report late duplicates are waited for."""
 POLL_SECONDS = 0.02
@@ -55,34 +64,45 @@ class Crew:
         self.found = ""
         """The versions of what it needs."""
         self._folder = folder
-        self._server = adapter.server() if adapter.server is not None else None
+        self.server: Server | None = adapter.server() if adapter.server is not None else None
         self.workers = Launcher(adapter.side, adapter.chains, self.environment)
         self.clients = Launcher(adapter.side, adapter.chains, self.environment)
 
     async def start(self) -> None:
         """Start everything. Raises Unavailable where this SUT can't be run here, LauncherGone."""
         self.found = self.adapter.must_be_there()
-        if self._server is not None:
-            self.environment.update(await self._server.start(self._folder))
+        if self.server is not None:
+            self.environment.update(await self.server.start(self._folder))
         await asyncio.gather(self.workers.start(), self.clients.start())
 
     def server_cpu_seconds(self) -> float:
         """The CPU time that the shared server has used so far."""
-        return self._server.cpu_seconds() if self._server is not None else 0.0
+        return self.server.cpu_seconds() if self.server is not None else 0.0
 
     async def close(self) -> None:
         """End the launchers, every worker with them, and then the server."""
         await asyncio.gather(self.workers.close(), self.clients.close(), return_exceptions=True)
-        if self._server is not None:
-            await self._server.close()
+        if self.server is not None:
+            await self.server.close()
 
 
 async def run_trial(
-    trial: Trial, workflow: Workflow, crew: Crew, folder: Path, history_path: Path, deadline_seconds: float
+    trial: Trial,
+    workflow: Workflow,
+    crew: Crew,
+    folder: Path,
+    history_path: Path,
+    deadline_seconds: float,
+    pulse: Pulse | None = None,
 ) -> Sequence[Event]:
-    """The history of a trial that was run to its end or its deadline. Its folder is gone afterwards."""
+    """The history of a trial that was run to its end or its deadline. Its folder is gone afterwards.
+
+    `pulse`, which has to beat meanwhile, says whether the harness itself stood still; that is then in the history.
+    """
+    began = asyncio.get_running_loop().time()
     history = History(history_path)
     session = Session(trial, workflow, crew.adapter, crew.workers, crew.clients, history, folder, crew.environment)
+    session.server = crew.server
     crew.runs += trial.copies
     try:
         await _Stage(session).play(deadline_seconds)
@@ -91,6 +111,8 @@ async def run_trial(
     except Exception as error:  # noqa: BLE001 - whatever breaks a trial is the harness's error, and is recorded as one
         history.add("runner", "broken", error="".join(traceback.format_exception(error))[-4000:])
     finally:
+        if pulse is not None and (stalled := pulse.stalled_since(began)):
+            history.add("runner", "stalled", seconds=round(stalled, 3))
         history.close()
         await _to_its_end(asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True))
     return history.events
@@ -124,6 +146,11 @@ class _Stage:
         """When the trial is over at the latest (event loop seconds)."""
         self.means = AsyncExitStack()
         """What the machine gives this trial, until its workers are dead."""
+        self.poisoned = poisoned_runs(session.trial)
+        away = any(FAULTS[strike.fault].scope == "server" for strike in session.trial.schedule)
+        self.starts_max = STARTS_MAX_PATIENT if self.poisoned or away else STARTS_MAX
+        self.others_ended_at = 0.0
+        """When the last of those that are not poisoned had ended (event loop seconds); 0 before."""
         self.given_up = False
         """Whether the whole suite is being ended, and its servers with it."""
 
@@ -134,12 +161,15 @@ class _Stage:
         session = self.session
         session.history.add("runner", "trial", trial=session.trial.to_json())
         session.state_folder.mkdir(parents=True)
-        self.deadline = asyncio.get_running_loop().time() + deadline_seconds
         try:
             await self.doors.open()
             for name in needed_by(session.trial):
                 await self.means.enter_async_context(MEANS[name].prepare(session))
+            # Its time begins once it has what it needs, which may have been in use.
+            self.deadline = asyncio.get_running_loop().time() + deadline_seconds
             await session.clients.call("provision", str(session.state_folder))
+            for then in session.provisioned:
+                await asyncio.to_thread(then)
             await self._begin()
             await self._until_over(deadline_seconds)
         except asyncio.CancelledError:
@@ -151,7 +181,7 @@ class _Stage:
     async def _begin(self) -> None:
         """Start the workers and hand the runs over, in the order that suits the SUT; strike right after it."""
         session = self.session
-        nodes = [f"node{n + 1}" for n in range(session.trial.nodes if session.adapter.fails_over else 1)]
+        nodes = session.nodes()
         self.nodes = len(nodes)
         if session.adapter.submit_first:
             await self._submit()
@@ -164,10 +194,16 @@ class _Stage:
         await self.doors.nemesis.strike(Point("submit", "start", phase="after"), run)
 
     async def _submit(self) -> None:
+        """Submit every run, a few at a time: in a storm they are to meet the outage together."""
         session = self.session
-        for run_id in session.runs:
-            payload = {"chain": session.trial.chain, "plan": session.workflow.plan}
-            await self._until_acknowledged(run_id, payload)
+        payload = session.payload()
+        waiting = iter(list(session.runs))
+
+        async def one_after_another() -> None:
+            for run_id in waiting:
+                await self._until_acknowledged(run_id, payload)
+
+        await asyncio.gather(*(one_after_another() for _ in range(min(SUBMIT_AT_ONCE, len(session.runs)))))
         session.history.add("runner", "submitted", runs=len(session.runs))
 
     async def _until_acknowledged(self, run_id: str, payload: Mapping[str, Any]) -> None:
@@ -193,7 +229,7 @@ class _Stage:
         generation = session.new_generation(node)
         session.scratch_folder(node).mkdir(exist_ok=True)
         log = session.folder / f"worker{generation.number}.log"
-        cold = session.trial.kind == "timing" and not session.adapter.execs
+        cold = self._cold() and not session.adapter.execs
         process = await session.workers.spawn(
             self._environment(generation), session.scratch_folder(node), log, cold=cold
         )
@@ -212,9 +248,13 @@ class _Stage:
             session.scratch_folder(generation.node),
             generation.node,
             time_scale=TIME_SCALE,
-            cold=session.trial.kind == "timing",
+            cold=self._cold(),
         )
-        return {**session.environment, **told}
+        return {**session.environment, **session.node_environments.get(generation.node, {}), **told}
+
+    def _cold(self) -> bool:
+        """Whether workers are executed afresh: where times are measured, and where a fault needs it."""
+        return self.session.trial.kind == "timing" or self.session.afresh
 
     async def _supervise(self, generation: Generation, log: Path) -> None:
         """Note how a worker ended, and start it again unless it had done its work or its node is lost."""
@@ -232,9 +272,10 @@ class _Stage:
             cpu_seconds=ended.cpu_seconds,
             output=tail,
         )
-        if not session.closing and ended.code != 0 and generation.restart and len(session.generations) < STARTS_MAX:
+        if not session.closing and ended.code != 0 and generation.restart and len(session.generations) < self.starts_max:
             self.restarting += 1
             await asyncio.sleep(SUPERVISOR_SECONDS)
+            await session.may_start.wait()
             if not session.closing:
                 await self._start_worker(generation.node)
             self.restarting -= 1
@@ -251,7 +292,9 @@ class _Stage:
             quiet = loop.time() - session.last_activity > self._quiet_seconds()
             if ended and quiet and not session.in_flight and self._settled(loop.time()):
                 break
-            if not ended and self.living == 0 and not self.doors.nemesis.striking:
+            if self._spoilt(loop.time()):
+                break
+            if not ended and self.living == 0 and not self.doors.nemesis.striking and not session.under_way:
                 session.history.add("runner", "extinct")
                 break
             if loop.time() > self.deadline:
@@ -261,6 +304,14 @@ class _Stage:
         for run_id in session.runs:
             status = await self._status(run_id)
             session.history.add("runner", "status", run=run_id, **status)
+
+    def _spoilt(self, now: float) -> bool:
+        """Whether only runs that never end are left, and enough was seen of them."""
+        others = [run for run in self.session.runs.values() if run.id not in self.poisoned]
+        if not self.poisoned or not all(run.ended.is_set() for run in others):
+            return False
+        self.others_ended_at = self.others_ended_at or now
+        return spoilt(self.session, self.others_ended_at, now)
 
     async def _status(self, run_id: str) -> dict[str, str]:
         """``state`` as the SUT has it; ``unknown``, with the ``error``, where it does not say."""
@@ -277,6 +328,7 @@ class _Stage:
         a person.
         """
         starts = [generation.started_at for generation in self.session.generations.values()]
+        starts.append(self.session.disturbed_at)
         if not self.session.first_end or max(starts) < self.session.first_end:
             return QUIET_SECONDS
         waits = [step.sleep_seconds or 0.0 for step in self.session.workflow.steps.values()]
@@ -292,7 +344,9 @@ class _Stage:
         if self.session.adapter.submit_first and self.living:
             # A script's process ends when its work does.
             return False
-        if self.restarting or any(generation.stopped for generation in living):
+        if self.restarting or self.session.under_way or self.doors.nemesis.striking:
+            return False
+        if any(generation.stopped for generation in living):
             return False
         return all(g.heard or now - g.started_at > RESTARTED_SECONDS for g in again)
 

@@ -12,11 +12,14 @@ from typing import Any
 from kintsugi.golden_workflows.records import Unservable
 from kintsugi.golden_workflows.spec import Tool
 from kintsugi.harness.crossing import Incoming
-from kintsugi.harness.deeds.blow import Crossing
+from kintsugi.harness.deeds.blow import Crossing, Tampering
 from kintsugi.harness.identity import UNPLANNED
 from kintsugi.runtime.rules import approval_needed, arguments_digest, canonical, schema_problem
 
 __all__ = ["serve_tools"]
+
+SILENT_SECONDS_MAX = 30.0
+"""How long a tool that does not answer keeps a client without a time-out."""
 
 
 async def serve_tools(incoming: Incoming) -> None:
@@ -45,6 +48,9 @@ async def serve_tools(incoming: Incoming) -> None:
         await _answer(incoming, crossing, 404, _error(f"there is no tool {incoming.path[0]!r}"))
         return
     outage = incoming.nemesis.outage(tool.name, crossing)
+    if outage is not None and outage.status == 0:
+        await _keep(incoming, crossing)
+        return
     if outage is not None:
         retry = {} if outage.retry_after_seconds is None else {"Retry-After": f"{outage.retry_after_seconds:g}"}
         await _answer(incoming, crossing, outage.status, _error("out of order, try later"), retry)
@@ -57,6 +63,15 @@ async def serve_tools(incoming: Incoming) -> None:
         await _read(incoming, crossing, tool, arguments)
     else:
         await _write(incoming, crossing, tool, arguments)
+
+
+async def _keep(incoming: Incoming, crossing: Crossing) -> None:
+    """Answer nothing until the client has gone; one that waits for ever is left in the end."""
+    try:
+        await asyncio.wait_for(incoming.gone.wait(), SILENT_SECONDS_MAX)
+    except TimeoutError:
+        incoming.cut(reset=False)
+    incoming.nemesis.unanswered(crossing)
 
 
 async def _read(incoming: Incoming, crossing: Crossing, tool: Tool, arguments: dict[str, Any]) -> None:
@@ -147,13 +162,36 @@ async def _answer(
     *,
     replayed: bool = False,
 ) -> None:
+    tampering = crossing.tampering
+    changed = _tampered(incoming, crossing, tampering, body) if tampering is not None else None
     incoming.session.history.add(
         "world", "answer", request=crossing.request, run=crossing.run.id, status=status, replayed=replayed
     )
-    delivered = await incoming.answer(crossing, status, body, headers)
+    delivered = await incoming.answer(crossing, status, changed or body, headers)
     incoming.session.history.add(
         "world", "delivered", request=crossing.request, run=crossing.run.id, delivered=delivered
     )
+    if tampering is not None:
+        tampering.done(delivered and changed is not None)
+
+
+def _tampered(incoming: Incoming, crossing: Crossing, tampering: Tampering, body: Any) -> Any:
+    """The body of an answer with its result changed, noted in the history; None where there is nothing to change."""
+    changed = tampering.change(body["result"]) if "result" in body else None
+    if "result" not in body or changed == body["result"]:
+        return None
+    schema = incoming.session.workflow.tools[incoming.path[0]].result
+    incoming.session.history.add(
+        "world",
+        "tampered",
+        request=crossing.request,
+        run=crossing.run.id,
+        how=tampering.how,
+        result=body["result"],
+        sent=changed,
+        breaks=schema_problem(changed, schema),
+    )
+    return {**body, "result": changed}
 
 
 def _error(message: str) -> dict[str, Any]:

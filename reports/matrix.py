@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from kintsugi.reports.numbers import DASH, Rate, count, listed, number, pick, rate, seconds, table
+from kintsugi.reports.numbers import DASH, Rate, count, listed, number, pick, rate, seconds, table, usd
 from kintsugi.reports.tables import Cell, Grid, Group, Row, Sut, rate_cell
 
 if TYPE_CHECKING:
@@ -157,6 +157,7 @@ def storm_grid(suts: Sequence[Sut], classes: Sequence[str]) -> Grid | None:
                 Cell(count(found.get("outage_calls_per_workflow"), 1)),
                 Cell(count(found.get("peak_requests_per_second"))),
                 Cell(seconds(found.get("drain_seconds"))),
+                Cell(usd(found.get("wasted_usd")), (f"{count(found.get('wasted_calls'))} calls",)),
             )
             rows.append(Row(sut.key, cells))
         if rows:
@@ -167,5 +168,6 @@ def storm_grid(suts: Sequence[Sut], classes: Sequence[str]) -> Grid | None:
         "calls per workflow in the outage",
         "peak requests a second",
         "drained after",
+        "wasted $ a storm",
     )
     return Grid("Retry storms", "SUT + chain", columns, tuple(groups)) if groups else None

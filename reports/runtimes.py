@@ -71,5 +71,6 @@ def about(environment: Mapping[str, Any], name: str) -> str:
 
 
 def gaps(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """(sut+chain, why) of everything that was asked for and could not be run."""
-    return [(str(key), str(why)) for key, why in table(summary, "gaps").items()]
+    """(sut+chain or fault class, why) of everything that was asked for and could not be run."""
+    parts = ("gaps", "fault_gaps")
+    return [(str(key), str(why)) for part in parts for key, why in table(summary, part).items()]

@@ -20,7 +20,8 @@ class MinimalContext:
     """What a chain is given. Every method returns at once what the journal has under its name.
 
     Beside what the protocol says, each raises NonDeterminism where the name was recorded with another
-    request, WorkflowFailed once an operator has cancelled the run, and Fenced once another worker has it.
+    request (but for a question to the model, whose words may change), WorkflowFailed once an operator has
+    cancelled the run, and Fenced once another worker has it.
     """
 
     def __init__(self, run: Carried) -> None:

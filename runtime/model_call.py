@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -24,14 +25,21 @@ from kintsugi.runtime.services import Unanswered
 
 __all__ = ["durable_model"]
 
+LOG = logging.getLogger(__name__)
+
 
 async def durable_model(run: Carried, name: str, request: ModelRequest) -> Mapping[str, Any]:
     """The model's reply, asked for again until it is acceptable or a budget is spent.
 
+    What is recorded under the name stands also where the question is now put in other words: a release may change them.
     Raises WorkflowFailed when a person stops the run, Fenced when the run is someone else's.
     """
     digest = hashlib.sha256(canonical(asdict(request)).encode()).hexdigest()
-    known = run.call(name, digest)
+    recorded = run.calls.get(name, Call())
+    if recorded.digest not in {"", digest} and _stands(recorded, request):
+        LOG.warning("run %s: %r was asked in other words, by an older release of its chain", run.run_id, name)
+    else:
+        run.call(name, digest)
     while (known := run.calls.get(name, Call())).end is None:
         match next_for_model(known, run.policy, run.asks):
             case "answer":
@@ -47,6 +55,14 @@ async def durable_model(run: Carried, name: str, request: ModelRequest) -> Mappi
                 await _ask(run, name, digest, request, known)
     message: Mapping[str, Any] = known.end["message"]
     return message
+
+
+def _stands(recorded: Call, request: ModelRequest) -> bool:
+    """Whether what is recorded of a question that was put in other words is as good for this one."""
+    if recorded.end is None:
+        return True
+    message = recorded.end.get("message")
+    return message is not None and (request.schema is None or not schema_problem(message.get("parsed"), request.schema))
 
 
 async def _ask(run: Carried, name: str, digest: str, request: ModelRequest, known: Call) -> None:

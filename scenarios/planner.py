@@ -61,10 +61,15 @@ class Plan:
     """What each SUT does not have that forms may ask for."""
 
 
-def candidates(workflow: Workflow, chain: str, fault: str, forms: Sequence[str] = ()) -> list[Candidate]:
-    """Every (form, site) of a fault class that applies to a workflow and chain; a drift is a candidate of its own."""
+def candidates(
+    workflow: Workflow, chain: str, fault: str, forms: Sequence[str] = (), every: Sequence[Site] | None = None
+) -> list[Candidate]:
+    """Every (form, site) of a fault class that applies to a workflow and chain; a drift is a candidate of its own.
+
+    `every` are the sites, where they are known already.
+    """
     found: list[Candidate] = []
-    every = sites(workflow, chain)
+    every = sites(workflow, chain) if every is None else every
     for form in FAULTS[fault].forms:
         if forms and form.name not in forms:
             continue
@@ -208,13 +213,13 @@ def _rng(seed: int, *names: str) -> random.Random:
     return random.Random("\n".join([str(seed), *names]))
 
 
-_Physical = tuple[tuple[Action, ...], Point, int, int, str]
+_Physical = tuple[tuple[Action, ...], Point, int, int, str, str]
 
 
 def _physical(candidate: Candidate) -> _Physical:
     """What is really done: the same under two names is one trial, and is drawn once."""
     form = candidate.form
-    return (form.actions, candidate.site.point, form.nodes, form.copies, candidate.drift)
+    return (form.actions, candidate.site.point, form.nodes, form.copies, candidate.drift, form.needs)
 
 
 def _draw(

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from kintsugi.faults.points import Point, Site
+from kintsugi.faults.points import Holds, Point, Site
 from kintsugi.golden_workflows.reference import Call, trajectory
-from kintsugi.golden_workflows.spec import Workflow
+from kintsugi.golden_workflows.results import fields_of
+from kintsugi.golden_workflows.spec import Tool, Workflow
 
 __all__ = ["END", "REACT", "START", "met_in_recovery", "sites"]
 
@@ -29,7 +30,8 @@ def sites(workflow: Workflow, chain: str) -> list[Site]:
     before every call (and once more for the last word); an optimized chain's only at the plan's questions. Sites that
     an agent of another make does not cross are never exposed, and count for nothing.
     """
-    return list(_sites(workflow, chain))
+    guarded = any(call.needs_approval for call in trajectory(workflow))
+    return [replace(site, guarded=guarded) for site in _sites(workflow, chain)]
 
 
 def met_in_recovery(every: Sequence[Site], first: Site) -> list[Site]:
@@ -87,7 +89,17 @@ def _tool(workflow: Workflow, call: Call) -> Iterator[Site]:
     tool = workflow.tools[call.tool]
     for phase in _WRITE_PHASES if tool.effect == "write" else _READ_PHASES:
         point = Point("tool", call.step, call.item, 1, phase)
-        yield Site(point, call.tool, tool.effect, tool.idempotency if tool.effect == "write" else "")
+        if tool.effect == "write":
+            yield Site(point, call.tool, tool.effect, tool.idempotency)
+        else:
+            yield Site(point, call.tool, tool.effect, holds=_holds(tool))
+
+
+def _holds(tool: Tool) -> tuple[Holds, ...]:
+    """What every record of a read's result holds that an absurd value can be told from."""
+    fields = [field for _, field in fields_of(tool.result)]
+    number: tuple[Holds, ...] = ("number",) if any("minimum" in field for field in fields) else ()
+    return (*number, "choice") if any("enum" in field for field in fields) else number
 
 
 def _approval(workflow: Workflow, call: Call) -> Iterator[Site]:

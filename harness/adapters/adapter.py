@@ -34,6 +34,18 @@ class Server(Protocol):
         """
         ...
 
+    async def kill(self) -> int:
+        """SIGKILL it, with all that belongs to it, and wait until it is reaped; its process id. It had to live."""
+        ...
+
+    async def listens(self) -> bool:
+        """Whether it accepts connections where its clients look for it."""
+        ...
+
+    async def restart(self) -> None:
+        """Start it again after `kill`: at the same addresses, on the same data. Raises Unavailable."""
+        ...
+
     def cpu_seconds(self) -> float:
         """The CPU time that its processes have used so far, as far as it is known."""
         ...
@@ -85,6 +97,8 @@ class Adapter:
     """Whether a trial's traces in the shared server are to be removed when it is over."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Further environment of its launchers and workers."""
+    store_address: str = ""
+    """The variable with its server's address, where its workers connect to that and would go elsewhere if told so."""
     server: Callable[[], Server] | None = None
     """Makes the server that its trials share; None where it needs none."""
     check: Callable[[], str] | None = None
@@ -96,7 +110,12 @@ class Adapter:
             "pushed_decisions": self.decisions == "push",
             "fail_over": self.fails_over,
             "own_server": self.server is not None,
+            "own_files": self.server is None,
+            "store_link": bool(self.store_address),
+            # A server listens on this machine's loopback, and another program would have to be there as well.
+            "containers": self.server is None and not self.execs,
             "operator": self.operator,
+            "redeployable": not (self.own_chain or self.execs),
         }
         return frozenset(trait for trait in get_args(Trait) if not has[trait])
 

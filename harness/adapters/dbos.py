@@ -6,7 +6,7 @@ import sqlite3
 from dataclasses import replace
 
 from kintsugi.harness.adapters.adapter import DISTRIBUTION, Adapter, Unavailable
-from kintsugi.harness.adapters.postgres import PostgresServer, found
+from kintsugi.harness.adapters.postgres import URL, PostgresServer, found
 
 __all__ = ["ADAPTERS", "SQLITE", "SUPERVISED", "found_sqlite"]
 
@@ -88,6 +88,7 @@ ADAPTERS: tuple[Adapter, ...] = (
         }
         | SUPERVISED,
         server=PostgresServer,
+        store_address=URL,
         check=found,
         retires=True,
     ),

@@ -69,6 +69,7 @@ ADAPTERS: tuple[Adapter, ...] = (
         },
         retires=True,
         server=postgres.PostgresServer,
+        store_address=postgres.URL,
         check=postgres.found,
     ),
 )

@@ -12,6 +12,7 @@ ADAPTER = Adapter(
     side="kintsugi.runtime.minimal",
     decisions="push",
     fails_over=True,
+    operator=True,
     settings={
         "journal": "SQLite, WAL, synchronous=FULL; commits of several workflows in one",
         "failure detection": "lease of 2 s; a process of this machine that is gone is seen at once, by its file lock",

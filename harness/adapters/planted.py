@@ -11,15 +11,16 @@ from kintsugi.harness.adapters.adapter import Adapter
 __all__ = ["PLANTED"]
 
 RUNTIME = "kintsugi.runtime.engines.planted"
+MACHINE = "kintsugi.runtime.engines.planted_machine"
 CHAINS = "kintsugi.golden_workflows.chains.planted"
 
 
-def _adapter(name: str, *, side: str = "", chains: str = "") -> Adapter:
+def _adapter(name: str, *, side: str = "", chains: str = "", runtime: str = RUNTIME) -> Adapter:
     return replace(
         minimal.ADAPTER,
         name=f"planted_{name}",
         about=f"The minimal runtime, but: {name.replace('_', ' ')}.",
-        side=f"{RUNTIME}:{side}" if side else minimal.ADAPTER.side,
+        side=f"{runtime}:{side}" if side else minimal.ADAPTER.side,
         chains=f"{CHAINS}:{chains}" if chains else minimal.ADAPTER.chains,
     )
 
@@ -36,8 +37,15 @@ PLANTED: Mapping[str, Adapter] = {
         _adapter("asks_again", side="ASKS_AGAIN"),
         _adapter("acts_on_stale_reads", chains="ACTS_ON_STALE_READS"),
         _adapter("believes_the_model", side="BELIEVES_THE_MODEL"),
+        _adapter("believes_the_tools", side="BELIEVES_THE_TOOLS"),
+        _adapter("starts_anew", side="STARTS_ANEW"),
         _adapter("no_backoff", side="NO_BACKOFF"),
         _adapter("no_fencing", side="NO_FENCING"),
+        _adapter("counts_its_steps", side="COUNTS_ITS_STEPS"),
+        _adapter("forgets_a_pause", side="FORGETS_A_PAUSE"),
+        _adapter("does_not_sync", side="DOES_NOT_SYNC", runtime=MACHINE),
+        _adapter("goes_on_unrecorded", side="GOES_ON_UNRECORDED", runtime=MACHINE),
+        _adapter("goes_by_the_wall_clock", side="GOES_BY_THE_WALL_CLOCK", runtime=MACHINE),
         _adapter("dies_silently", side="DIES_SILENTLY"),
         _adapter("says_it_is_done", side="SAYS_IT_IS_DONE"),
         _adapter("swallows_rejection", chains="SWALLOWS_REJECTION"),

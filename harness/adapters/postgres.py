@@ -14,9 +14,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from kintsugi.harness.adapters.adapter import Unavailable
-from kintsugi.harness.adapters.servers import ServerProcess, on_free_ports
+from kintsugi.harness.adapters.servers import ServerProcess, accepts, on_free_ports
 
-__all__ = ["PostgresServer", "found"]
+__all__ = ["URL", "PostgresServer", "found"]
 
 BINARIES = "KINTSUGI_POSTGRES_BIN"
 URL = "KINTSUGI_POSTGRES_URL"
@@ -86,6 +86,7 @@ class PostgresServer:
     def __init__(self) -> None:
         self._process = ServerProcess("postgres")
         self._elsewhere: Path | None = None
+        self._port = 0
 
     async def start(self, folder: Path) -> Mapping[str, str]:
         """Make a database cluster below `folder` and serve it; its URL is the variable that `URL` names."""
@@ -99,11 +100,23 @@ class PostgresServer:
         shutil.rmtree(data, ignore_errors=True)
         try:
             await self._make(programs / "initdb", data, home, user, password)
-            port = await self._serve(programs / "postgres", data, user)
+            self._port = await self._serve(programs / "postgres", data, user)
         except BaseException:
             await self.close()
             raise
-        return {URL: f"postgresql://{USER}:{password}@127.0.0.1:{port}/postgres"}
+        return {URL: f"postgresql://{USER}:{password}@127.0.0.1:{self._port}/postgres"}
+
+    async def kill(self) -> int:
+        """See `Server`."""
+        return await self._process.kill()
+
+    async def listens(self) -> bool:
+        """See `Server`."""
+        return await accepts(self._port)
+
+    async def restart(self) -> None:
+        """See `Server`."""
+        await self._process.restart()
 
     def cpu_seconds(self) -> float:
         """The CPU time that it and its backends have used so far."""
@@ -171,7 +184,7 @@ class PostgresServer:
         """The port that it serves on."""
 
         async def ready() -> bool:
-            return _status(data) == "ready"
+            return _status(data, self._process.pid) == "ready"
 
         async def start(port: int) -> None:
             settings = [word for name, value in SETTINGS.items() for word in ("-c", f"{name}={value}")]
@@ -184,10 +197,13 @@ class PostgresServer:
         return port
 
 
-def _status(data: Path) -> str:
-    """What the server says of itself in its lock file: ``starting``, ``ready``, …; empty where it says nothing."""
+def _status(data: Path, pid: int) -> str:
+    """What the server says of itself in its lock file: ``starting``, ``ready``, …; empty where it says nothing.
+
+    One that was killed has left its last word there.
+    """
     try:
         lines = (data / "postmaster.pid").read_text().splitlines()
     except OSError:
         return ""
-    return lines[7].strip() if len(lines) > 7 else ""
+    return lines[7].strip() if len(lines) > 7 and lines[0].strip() == str(pid) else ""

@@ -16,7 +16,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from kintsugi.harness.adapters.adapter import Adapter, Unavailable
-from kintsugi.harness.adapters.servers import ServerProcess, answers, on_free_ports
+from kintsugi.harness.adapters.servers import ServerProcess, accepts, answers, on_free_ports
 
 __all__ = ["ADAPTERS", "RestateServer", "found_server"]
 
@@ -101,6 +101,7 @@ class RestateServer:
     def __init__(self, first: str = "", last: str = "") -> None:
         self._first, self._last = first, last
         self._process = ServerProcess(SERVER)
+        self._port = 0
 
     async def start(self, folder: Path) -> Mapping[str, str]:
         """Start it on free ports; its addresses. Raises Unavailable."""
@@ -114,7 +115,20 @@ class RestateServer:
             await self._process.start(words, folder, partial(_ready, admin, ingress))
 
         _, admin, ingress = await on_free_ports(3, start, "in use", STARTS)
+        self._port = ingress
         return {ADMIN: f"http://127.0.0.1:{admin}", INGRESS: f"http://127.0.0.1:{ingress}"}
+
+    async def kill(self) -> int:
+        """See `Server`."""
+        return await self._process.kill()
+
+    async def listens(self) -> bool:
+        """See `Server`."""
+        return await accepts(self._port)
+
+    async def restart(self) -> None:
+        """See `Server`."""
+        await self._process.restart()
 
     def cpu_seconds(self) -> float:
         """The CPU time that it has used so far."""

@@ -10,12 +10,13 @@ import pwd
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from kintsugi.harness.adapters.adapter import Unavailable
 from kintsugi.harness.processes import plain_environment
 
-__all__ = ["ServerProcess", "accepts", "answers", "free_ports", "on_free_ports"]
+__all__ = ["ServerProcess", "accepts", "answers", "die_with", "free_ports", "on_free_ports"]
 
 START_SECONDS = 30.0
 STOP_SECONDS = 5.0
@@ -86,7 +87,8 @@ class ServerProcess:
         self.name = name
         self._process: asyncio.subprocess.Process | None = None
         self._log: Path | None = None
-        self._used = 0.0
+        self._used = self._used_before = 0.0
+        self._again: Callable[[], Awaitable[None]] | None = None
 
     async def start(
         self,
@@ -105,6 +107,7 @@ class ServerProcess:
         """
         self._prepare(folder)
         assert self._log is not None
+        self._again = partial(self.start, argv, folder, ready, environment=environment, user=user, at_death=at_death)
         parent = os.getpid()
         try:
             with self._log.open("ab") as log:
@@ -119,7 +122,7 @@ class ServerProcess:
                     user=user,
                     group=None if user is None else pwd.getpwuid(user).pw_gid,
                     extra_groups=None if user is None else [],
-                    preexec_fn=lambda: _die_with(parent, at_death),
+                    preexec_fn=lambda: die_with(parent, at_death),
                 )
         except OSError as error:
             raise Unavailable(f"{self.name}: {argv[0]} can't be started: {error.strerror}") from error
@@ -158,11 +161,36 @@ class ServerProcess:
         assert self._process is not None
         return self._process.pid
 
+    async def kill(self) -> int:
+        """SIGKILL it and its children, and wait until none is left; its process id.
+
+        Raises Unavailable where it had ended by itself.
+        """
+        process = self._process
+        assert process is not None
+        self._used_before, self._used = self.cpu_seconds(), 0.0
+        family = [process.pid, *_children(process.pid)]
+        for pid in family:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        code = await process.wait()
+        while any(map(_lives, family)):  # noqa: ASYNC110 - its children are not ours, and nobody tells of their end
+            await asyncio.sleep(POLL_SECONDS)
+        self._process = None
+        if code != -signal.SIGKILL:
+            raise Unavailable(f"{self.name}: the server had ended with {code}: {self._last_words()}")
+        return process.pid
+
+    async def restart(self) -> None:
+        """Start it again as it was started, after a `kill`. Raises Unavailable."""
+        assert self._again is not None
+        await self._again()
+
     def cpu_seconds(self) -> float:
         """The CPU time of its session's processes that live, with that of the children they have reaped."""
         if self._process is not None and self._process.returncode is None:
             self._used = max(self._used, _session_cpu_seconds(self._process.pid))
-        return self._used
+        return self._used_before + self._used
 
     async def close(self, number: signal.Signals = signal.SIGTERM) -> None:
         """Ask it to stop, kill what is left of its process group after a while, and wait for it."""
@@ -181,11 +209,27 @@ class ServerProcess:
         self._process = None
 
 
-def _die_with(parent: int, number: signal.Signals) -> None:
+def die_with(parent: int, number: signal.Signals) -> None:
     """In the child: have the kernel send it a signal when the harness ends."""
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, number)
     if os.getppid() != parent:
         os._exit(1)
+
+
+def _children(parent: int) -> list[int]:
+    """The processes that a process has started itself."""
+    try:
+        return [int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def _lives(pid: int) -> bool:
+    """Whether a process is there and has not ended; one that has ended may wait for its new parent to look."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in {"Z", "X"}
+    except OSError:
+        return False
 
 
 def _session_cpu_seconds(session: int) -> float:

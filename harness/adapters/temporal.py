@@ -14,7 +14,7 @@ from pathlib import Path
 from packaging.version import Version
 
 from kintsugi.harness.adapters.adapter import DISTRIBUTION, Adapter, Unavailable
-from kintsugi.harness.adapters.servers import ServerProcess, answers, on_free_ports
+from kintsugi.harness.adapters.servers import ServerProcess, accepts, answers, on_free_ports
 
 __all__ = ["ADAPTERS", "TemporalServer", "found"]
 
@@ -56,6 +56,7 @@ class TemporalServer:
 
     def __init__(self) -> None:
         self._process = ServerProcess("temporal")
+        self._port = 0
 
     async def start(self, folder: Path) -> Mapping[str, str]:
         """Start it on loopback; its address is the variable that `ADDRESS` names."""
@@ -71,8 +72,20 @@ class TemporalServer:
             ready = partial(answers, f"http://127.0.0.1:{http}/api/v1/namespaces/default")
             await self._process.start(argv, folder, ready)
 
-        port, *_ = await on_free_ports(4, start, "address already in use")
-        return {ADDRESS: f"127.0.0.1:{port}"}
+        self._port, *_ = await on_free_ports(4, start, "address already in use")
+        return {ADDRESS: f"127.0.0.1:{self._port}"}
+
+    async def kill(self) -> int:
+        """See `Server`."""
+        return await self._process.kill()
+
+    async def listens(self) -> bool:
+        """See `Server`."""
+        return await accepts(self._port)
+
+    async def restart(self) -> None:
+        """See `Server`."""
+        await self._process.restart()
 
     def cpu_seconds(self) -> float:
         """The CPU time that it has used so far."""
@@ -112,6 +125,7 @@ ADAPTERS: tuple[Adapter, ...] = (
         settings=TUNED,
         retires=True,
         server=TemporalServer,
+        store_address=ADDRESS,
         check=found,
     ),
     Adapter(
@@ -139,6 +153,7 @@ ADAPTERS: tuple[Adapter, ...] = (
         },
         retires=True,
         server=TemporalServer,
+        store_address=ADDRESS,
         check=found,
     ),
     Adapter(
@@ -157,6 +172,7 @@ ADAPTERS: tuple[Adapter, ...] = (
         },
         retires=True,
         server=TemporalServer,
+        store_address=ADDRESS,
         check=found,
     ),
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 import socket
 import sqlite3
 import sys
@@ -17,13 +16,13 @@ import click
 from kintsugi.golden_workflows.reference import check_truth
 from kintsugi.golden_workflows.spec import load_workflows
 from kintsugi.harness.adapters import ADAPTERS, Adapter, Unavailable
+from kintsugi.harness.means import MEANS
+from kintsugi.harness.means.means import Means
 
 __all__ = ["doctor_command"]
 
 OPTIONAL = {
     "litellm": ("real models behind the gateway", "pip install 'kintsugi-bench[models]'"),
-    "toxiproxy": ("TCP faults", "pip install 'kintsugi-bench[toxiproxy]', and toxiproxy-server on PATH"),
-    "docker": ("nodes as containers", "pip install 'kintsugi-bench[docker]', and a Docker engine"),
 }
 
 
@@ -50,8 +49,8 @@ def doctor_command() -> int:
         # The profiles of an engine need the same; where it runs from says the rest.
         if adapter.extra and adapter.profile != "default":
             click.echo(_engine(adapter))
-    server = shutil.which("toxiproxy-server")
-    click.echo(f"{'ok      ' if server else 'optional'} toxiproxy-server{f': {server}' if server else ': not on PATH'}")
+    for name, means in MEANS.items():
+        click.echo(_means(name, means))
     return 0 if good else 1
 
 
@@ -61,6 +60,14 @@ def _engine(adapter: Adapter) -> str:
         return f"ok       {adapter.name}: {adapter.must_be_there()}"
     except Unavailable as problem:
         return f"optional {problem}"
+
+
+def _means(name: str, means: Means) -> str:
+    """Whether something that faults need of the machine is here, as one line."""
+    try:
+        return f"ok       {name}, for {means.about}: {means.check()}"
+    except Unavailable as problem:
+        return f"optional {name}, for {means.about}: {str(problem).removeprefix(f'{name}: ')}"
 
 
 def _python() -> str:

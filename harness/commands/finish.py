@@ -21,6 +21,7 @@ from kintsugi.golden_workflows.spec import Workflow
 from kintsugi.harness import junit, markdown
 from kintsugi.harness.coverage import coverage_rows, lines
 from kintsugi.harness.gateway import TOKENIZER
+from kintsugi.harness.means import fault_gaps
 from kintsugi.harness.metrics import measure
 from kintsugi.harness.records import TrialResult
 from kintsugi.harness.results import Results, write_atomically
@@ -76,6 +77,7 @@ def summarise(
         exhaustive={(t.trial.fault, t.trial.workflow) for aims in aimed.values() for t in aims if t.whole},
         points={key: coverage_rows((r for r in stored if r.key == key), aims) for key, aims in aimed.items()},
         gaps=gaps,
+        fault_gaps=fault_gaps(plan.gaps, results.run().get("missing", {})),
     )
 
 

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
 from kintsugi.faults import FAULTS
 from kintsugi.faults.actions import Drift
-from kintsugi.golden_workflows.chains import CHAINS
 from kintsugi.golden_workflows.spec import FileProblem, Workflow, load_workflows, nearest
 from kintsugi.harness.adapters import ADAPTERS, Adapter
-from kintsugi.harness.adapters.adapter import OWN
 from kintsugi.harness.adapters.command import load_adapters, recorded
+from kintsugi.harness.adapters.planted import PLANTED
+from kintsugi.harness.commands.explore import RACE, chains_of
+from kintsugi.harness.commands.run import JOBS_PER_CORE
+from kintsugi.harness.explore import holds_a_race
+from kintsugi.harness.found import ToReplay, read
 from kintsugi.harness.history import Event
 from kintsugi.harness.mistakes import PROFILES
 from kintsugi.harness.records import TrialResult
 from kintsugi.harness.results import FolderProblem, Results
+from kintsugi.harness.selftest import CLEAN, seen
 from kintsugi.harness.story import tell
 from kintsugi.harness.suite_run import SuiteRun
 from kintsugi.harness.verdicts import judge_trial
@@ -29,8 +35,6 @@ from kintsugi.scenarios.points import END, START
 from kintsugi.scenarios.trial import Trial
 
 __all__ = ["replay_command"]
-
-PASSING = frozenset({"correct", "correct_halt"})
 
 
 def replay_command(
@@ -40,67 +44,69 @@ def replay_command(
     stored: bool,  # noqa: FBT001 - as on the command line
     adapter: Sequence[Path],
 ) -> int:
-    """Replay a trial; 0 if every run ended correct, else 1."""
-    trial, deadline, storm_calls = _trial(source, trial_id)
+    """Replay a trial; 0 if every run ended correct and broke no rule, else 1."""
+    what = _what(source, trial_id)
+    trial = what.trial
     workflows = load_workflows()
     if trial.workflow not in workflows:
         raise FileProblem(f"no workflow is called {trial.workflow!r}{nearest(trial.workflow, workflows)}")
-    adapters = _adapters(source, trial, adapter, stored=stored)
+    adapters = _adapters(what, adapter, stored=stored)
     problem = next(_problems(trial, workflows[trial.workflow], adapters), "")
     if problem:
         raise FileProblem(f"{source}: {problem}")
     if stored:
-        told = Results.existing(source).history(trial.id)
-        verdict = judge_trial(workflows[trial.workflow], trial, told, {}, storm_calls)
-        click.echo(tell(trial, told, verdict))
-        return 0 if verdict.verdict in PASSING else 1
-    runs = [_run(trial, workflows, adapters, deadline, storm_calls) for _ in range(times)]
-    events, result = runs[-1]
-    click.echo(tell(trial, events, result))
-    seen = Counter(result.verdict or result.injection for _, result in runs)
+        told: Sequence[Event] = Results.existing(source).history(trial.id)
+        runs = [(told, judge_trial(workflows[trial.workflow], trial, told, {}, what.storm_calls_max))]
+    else:
+        runs = _runs(what, times, workflows, adapters)
+    failing = [run for run in runs if not CLEAN.issuperset(seen(run[1]))]
+    events, result = failing[0] if failing else runs[0]
+    click.echo(tell(workflows[trial.workflow], trial, events, result))
     if times > 1:
-        click.echo(f"of {times}: " + ", ".join(f"{name} {count}" for name, count in seen.most_common()))
-    return 0 if set(seen) <= PASSING else 1
+        counts = Counter(", ".join(seen(result)) for _, result in runs)
+        click.echo(f"of {len(runs)}: " + ", ".join(f"{name} {count}" for name, count in counts.most_common()))
+        click.echo(f"{len(failing)} of {len(runs)} runs fail" + (f" ({RACE})" if holds_a_race(trial) else ""))
+    return 1 if failing else 0
 
 
-def _run(
-    trial: Trial,
-    workflows: Mapping[str, Workflow],
-    adapters: Mapping[str, Adapter],
-    deadline_seconds: float,
-    storm_calls_max: float,
-) -> tuple[list[Event], TrialResult]:
-    """Run a trial, after its cell's baseline, in a folder that is gone afterwards."""
+def _runs(
+    what: ToReplay, times: int, workflows: Mapping[str, Workflow], adapters: Mapping[str, Adapter]
+) -> list[tuple[Sequence[Event], TrialResult]]:
+    """Run a trial some times, after its cell's baseline, in a folder that is gone afterwards."""
+    trial = what.trial
     baseline = Trial("baseline", trial.sut, trial.chain, trial.workflow, seed=trial.seed)
+    again = [replace(trial, repeat=trial.repeat + number) for number in range(times)]
+    jobs = min(times, JOBS_PER_CORE * (os.cpu_count() or 1))
     with tempfile.TemporaryDirectory(prefix="kintsugi-replay-") as folder:
         results = Results(Path(folder) / "results")
         results.begin({"replay": trial.id}, resume=False)
-        work = SuiteRun(workflows, results, 1, 1, deadline_seconds, storm_calls_max, lambda _: None, adapters)
+        limits = (what.deadline_seconds, what.storm_calls_max)
+        work = SuiteRun(workflows, results, jobs, 1, *limits, lambda _: None, adapters)
         try:
-            asyncio.run(work.run([baseline, trial] if trial.id != baseline.id else [trial]))
+            asyncio.run(work.run(list(dict.fromkeys([baseline, *again]))))
             if gap := work.suts[trial.sut]["gap"]:
                 raise FileProblem(gap)
-            return results.history(trial.id), results.trials()[trial.id]
+            done = results.trials()
+            return [(results.history(run.id), done[run.id]) for run in again]
         finally:
             results.end()
 
 
-def _adapters(source: Path, trial: Trial, files: Sequence[Path], *, stored: bool) -> dict[str, Adapter]:
-    """Ours and the user's own, from the files that were given or else from those that the results were made with."""
-    records = Results.existing(source).run().get("adapters", {}) if source.is_dir() else {}
+def _adapters(what: ToReplay, files: Sequence[Path], *, stored: bool) -> dict[str, Adapter]:
+    """Ours and the user's own, from the files that were given or else from those that the trial was run with."""
     if stored:
-        return {**ADAPTERS, **recorded(records)}
-    if not files and trial.sut in records:
-        files = [Path(records[trial.sut]["file"])]
-    return {**ADAPTERS, **load_adapters(files)}
+        return {**ADAPTERS, **PLANTED, **recorded(what.adapters)}
+    if not files and what.trial.sut in what.adapters:
+        files = [Path(what.adapters[what.trial.sut]["file"])]
+    return {**ADAPTERS, **PLANTED, **load_adapters(files)}
 
 
 def _problems(trial: Trial, workflow: Workflow, adapters: Mapping[str, Adapter]) -> Iterator[str]:
     """What keeps a trial that was read from a file from being run, each as one line."""
-    own = trial.sut in adapters and adapters[trial.sut].own_chain
+    chains = chains_of(adapters[trial.sut]) if trial.sut in adapters else []
     for what, name, known in (
         ("SUT", trial.sut, adapters),
-        ("chain", trial.chain, [OWN] if own else CHAINS),
+        ("chain", trial.chain, chains),
         ("variance", trial.variance, PROFILES),
         *(("fault class", strike.fault, FAULTS) for strike in trial.schedule),
     ):
@@ -119,7 +125,8 @@ def _problems(trial: Trial, workflow: Workflow, adapters: Mapping[str, Adapter])
             yield f"{workflow.name} has no drift {trial.drift!r}{nearest(str(trial.drift), workflow.drifts)}"
 
 
-def _trial(source: Path, trial_id: str | None) -> tuple[Trial, float, float]:
+def _what(source: Path, trial_id: str | None) -> ToReplay:
+    """What to run: a trial of a results folder, or that of a file. Raises FolderProblem, FileProblem."""
     if source.is_dir():
         from kintsugi.harness.commands.run import planned
 
@@ -131,9 +138,10 @@ def _trial(source: Path, trial_id: str | None) -> tuple[Trial, float, float]:
         if len(exact or found) != 1:
             raise FolderProblem(f"{source}: {len(found)} trials match {trial_id!r}; give one id from trials.jsonl")
         suite, _, _ = planned(results)
-        return Trial.from_json((exact or found)[0].trial), suite.deadline_seconds, suite.storm_calls_max
+        trial = Trial.from_json((exact or found)[0].trial)
+        return ToReplay(trial, suite.deadline_seconds, suite.storm_calls_max, results.run().get("adapters", {}))
     try:
-        return Trial.from_json(json.loads(source.read_text(encoding="utf-8"))), 90.0, 5.0
+        return read(json.loads(source.read_text(encoding="utf-8")))
     except OSError as error:
         raise FileProblem(f"{source}: can't be read: {error.strerror}") from error
     except (ValueError, KeyError, TypeError) as error:

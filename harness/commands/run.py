@@ -28,7 +28,7 @@ from kintsugi.harness.suite_run import SuiteRun
 from kintsugi.scenarios.planner import Plan, plan
 from kintsugi.scenarios.suite import Suite, load_suite, suite_names
 
-__all__ = ["narrow", "planned", "run_command"]
+__all__ = ["allow_descriptors", "narrow", "planned", "run_command"]
 
 REFERENCE = "naive+naive"
 """What a user's own SUT is scored beside, where nothing else is asked for."""
@@ -36,9 +36,11 @@ REFERENCE = "naive+naive"
 JOBS_PER_CORE = 10
 EXIT_HARNESS = 4
 DESCRIPTORS_BASE = 300
-"""Open files of the harness itself, and of a storm of fifty workflows, which runs alone."""
+"""Open files of the harness itself."""
 DESCRIPTORS_PER_TRIAL = 24
 """A trial's history, its six sockets, and the connections of two nodes."""
+DESCRIPTORS_PER_COPY = 6
+"""Of a storm, which runs alone: connections of a workflow to three services, and as many that are closing."""
 
 
 def run_command(  # noqa: PLR0913 - the options of the command line, by keyword
@@ -67,7 +69,8 @@ def run_command(  # noqa: PLR0913 - the options of the command line, by keyword
     folder = out or Path("results") / f"{narrowed.name}-s{seed}-{started:%Y%m%d-%H%M%S}"
     results = Results(folder)
     at_once = jobs or JOBS_PER_CORE * (os.cpu_count() or 1)
-    _allow_descriptors(DESCRIPTORS_BASE + DESCRIPTORS_PER_TRIAL * at_once, at_once)
+    most = max(DESCRIPTORS_PER_TRIAL * at_once, *(DESCRIPTORS_PER_COPY * t.copies for t in the_plan.trials))
+    allow_descriptors(DESCRIPTORS_BASE + most, at_once)
     asked = {
         "suite": suite,
         "suite_version": narrowed.version,
@@ -109,7 +112,7 @@ def run_command(  # noqa: PLR0913 - the options of the command line, by keyword
     return EXIT_HARNESS if broken else 0
 
 
-def _allow_descriptors(needed: int, at_once: int) -> None:
+def allow_descriptors(needed: int, at_once: int) -> None:
     """Raise this process's limit of open files as far as it takes. Raises FileProblem where that is not allowed."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= needed:

@@ -20,9 +20,10 @@ from kintsugi.harness.adapters.planted import PLANTED
 from kintsugi.harness.commands.interrupts import EXIT_INTERRUPTED, to_its_end
 from kintsugi.harness.commands.progress import Progress
 from kintsugi.harness.commands.run import JOBS_PER_CORE
+from kintsugi.harness.means import missing_among
 from kintsugi.harness.records import TrialResult
 from kintsugi.harness.results import Results
-from kintsugi.harness.selftest import BUGS, CORRECT, Bug, Row, judged, planned
+from kintsugi.harness.selftest import BUGS, CORRECT, Bug, Row, judged, needs, planned, shown_here
 from kintsugi.harness.suite_run import SuiteRun
 
 __all__ = ["selftest_command"]
@@ -38,6 +39,9 @@ PLAIN_WIDTH = 250
 def selftest_command(seed: int, jobs: int | None, bugs: Sequence[Bug] = BUGS) -> int:
     """Run every planted bug, and the runtime without any, and print what came of it; 0 if all is as it has to be."""
     started = monotonic()
+    bugs, skipped = shown_here(bugs, missing_among(needs(bugs)))
+    for line in skipped:
+        click.echo(line, err=True)
     results = _results(bugs, seed, jobs or JOBS_PER_CORE * (os.cpu_count() or 1))
     if results is None:
         click.echo("interrupted: nothing is kept of a self-test; run it again", err=True)
@@ -48,7 +52,8 @@ def selftest_command(seed: int, jobs: int | None, bugs: Sequence[Bug] = BUGS) ->
     missed, alarms = sum(bool(row.what) for row in wrong), sum(not row.what for row in wrong)
     caught = sum(all(row.good for row in rows if row.what == bug.what) for bug in bugs)
     click.echo(
-        f"{caught} of {len(bugs)} bugs caught, {missed} signs missed, {alarms} false alarms; "
+        f"{caught} of {len(bugs)} bugs caught, {missed} signs missed, {alarms} false alarms"
+        f"{', some signs skipped' if skipped else ''}; "
         f"{len(results)} trials, seed {seed}, {monotonic() - started:.0f} s"
     )
     return 1 if wrong else 0

@@ -5,14 +5,32 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from aiohttp import web
 
 from kintsugi.faults import FAULTS
 from kintsugi.faults.points import Point
 from kintsugi.harness.session import Generation, Run, Session
 from kintsugi.scenarios.trial import Strike
 
-__all__ = ["Armed", "Blow", "Crossing", "Deed", "Directive"]
+if TYPE_CHECKING:
+    from kintsugi.harness.crossing import Incoming
+
+__all__ = ["Armed", "Blow", "Crossing", "Deed", "Directive", "Link", "Manner", "Tampering"]
+
+
+Manner = Callable[["Incoming", web.StreamResponse, bytes], Awaitable[bool]]
+"""Writes a response with this body to an incoming request; whether all of it was delivered."""
+
+
+@dataclass(frozen=True)
+class Tampering:
+    """A change of a result, and where to say whether what it made of one has been delivered."""
+
+    how: str
+    change: Callable[[Any], Any]
+    done: Callable[[bool], None]
 
 
 @dataclass
@@ -28,6 +46,10 @@ class Crossing:
     occurrence: int
     gone: asyncio.Event
     """Set when the client closed the connection."""
+    manner: Manner | None = None
+    """How the answer's body is to be written; None for at once and whole."""
+    tampering: Tampering | None = None
+    """What is to be done to its result on the way out."""
 
     def point(self, phase: str) -> Point:
         """The point that this request is at in a phase."""
@@ -51,7 +73,7 @@ class Directive:
 
     what: Literal["drop", "reset", "empty", "answer"]
     status: int = 0
-    retry_after_seconds: float | None = None
+    retry_after: str = ""
     done: Callable[[bool], None] | None = None
     """Told afterwards whether it could be done, which is its witness."""
 
@@ -70,6 +92,8 @@ class Armed:
         """Whether its point was reached; what is done at any step from there on may find nothing to do at first."""
         self.witnessed = False
         self.lapsed = False
+        self.until: float | None = None
+        """Until when it lasts (event loop seconds), where it is done for a while; None before it has begun."""
         self.decided = False
         """Whether the person has begun to answer as the strike says."""
         self.timed = False
@@ -87,6 +111,10 @@ class Armed:
             return False
         return point.occurrence >= wanted.occurrence if self.done else point.occurrence == wanted.occurrence
 
+    def is_of(self, run: Run) -> bool:
+        """Whether it is meant for this run, where several run at once."""
+        return all(getattr(action, "run", run.id) == run.id for action in self.actions)
+
     def inject(self, **data: Any) -> None:
         """Note that the strike is being done."""
         self.done += 1
@@ -101,10 +129,10 @@ class Armed:
         """Note that it came to nothing, and why; the trial was then not exposed to it."""
         self._session.history.add("nemesis", "missed", strike=self.index, why=why)
 
-    def tell(self, what: str, victim: Generation, evidence: str) -> None:
+    def tell(self, what: str, victim: Generation, evidence: str, **data: Any) -> None:
         """Note a part of it that was seen, as that its victim was ``stopped``."""
         assert victim.process is not None
-        said = {"generation": victim.number, "pid": victim.process.pid, "evidence": evidence}
+        said = {"generation": victim.number, "pid": victim.process.pid, "evidence": evidence, **data}
         self._session.history.add("nemesis", what, strike=self.index, **said)
 
 
@@ -135,6 +163,34 @@ class Blow:
                 self.armed.missed("the client had gone before")
 
         return say
+
+
+class Link(Protocol):
+    """The way between the workers and a service, or their store, where something of the machine lies on it."""
+
+    async def strike(self, blow: Blow) -> Directive | None:
+        """Do to it what the blow's action says."""
+        ...
+
+    async def sever(self) -> str:
+        """End every connection, and refuse new ones until `restore`; what was seen of that, empty where it was not."""
+        ...
+
+    async def restore(self) -> bool:
+        """Let connections through again; whether they were refused until now."""
+        ...
+
+    def mend(self) -> None:
+        """End what is being done to it: a person has stepped in."""
+        ...
+
+    async def before(self, response: web.StreamResponse, size: int) -> None:
+        """A response with a body of `size` bytes is about to be written to it."""
+        ...
+
+    async def came_through(self, incoming: Incoming, size: int) -> bool:
+        """A response with a body of `size` bytes has been written to it; whether its client can have all of it."""
+        ...
 
 
 Deed = Callable[[Blow], Awaitable[Directive | None]]

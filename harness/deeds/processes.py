@@ -6,6 +6,8 @@ import asyncio
 import shutil
 
 from kintsugi.harness.deeds.blow import Blow, Directive
+from kintsugi.harness.processes import Exit
+from kintsugi.harness.session import Generation
 
 __all__ = ["kill"]
 
@@ -22,16 +24,38 @@ async def kill(blow: Blow) -> Directive:
         # Its end is that of an earlier strike, or its own: not to be counted again.
         armed.missed("the worker was dead already")
         return Directive("drop")
-    victim.restart = action.restart == "same_node"
-    ended = await blow.session.workers.kill(victim.process)
-    victim.dead = True
+    lost = [victim, *_others(blow, victim)[: action.others]]
+    if len(lost) <= action.others:
+        armed.missed("there is no other node to be lost")
+        return Directive("drop")
+    ended, *further = await asyncio.gather(*(_end(blow, generation) for generation in lost))
     if ended.signal != 9:
         armed.missed(f"the worker had ended by itself with {ended.code}")
         return Directive("drop")
-    evidence = "reaped with signal 9"
+    if any(other.signal != 9 for other in further):
+        armed.missed("the other node's worker had ended by itself")
+        return Directive("drop")
+    evidence = ended.seen or "reaped with signal 9"
+    evidence += "".join(f", and so was worker {other.number}" for other in lost[1:])
     if action.lose_scratch:
-        scratch = blow.session.scratch_folder(victim.node)
-        await asyncio.to_thread(shutil.rmtree, scratch)
-        evidence += f", scratch folder gone: {not scratch.exists()}"
-    armed.witness(evidence, generation=victim.number, pid=victim.process.pid)
+        folders = [blow.session.scratch_folder(generation.node) for generation in lost]
+        for folder in folders:
+            await asyncio.to_thread(shutil.rmtree, folder)
+        evidence += f", scratch folder gone: {not any(folder.exists() for folder in folders)}"
+    others = {"others": [other.number for other in lost[1:]]} if action.others else {}
+    armed.witness(evidence, generation=victim.number, pid=victim.process.pid, **others)
     return Directive("drop")
+
+
+def _others(blow: Blow, victim: Generation) -> list[Generation]:
+    """The workers that live on other nodes."""
+    everyone = blow.session.generations.values()
+    return [g for g in everyone if g.node != victim.node and g.process is not None and not g.dead]
+
+
+async def _end(blow: Blow, generation: Generation) -> Exit:
+    assert generation.process is not None
+    generation.restart = blow.action.restart == "same_node"
+    ended = await blow.session.workers.kill(generation.process)
+    generation.dead = True
+    return ended

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Awaitable
+from email.utils import formatdate
+from http import HTTPStatus
 
 from kintsugi.harness.deeds.blow import Armed, Blow, Directive
 
-__all__ = ["answer", "cut", "hold", "refuse"]
+__all__ = ["answer", "cut", "hold", "limit", "refuse"]
+
+EDGE_SECONDS = 0.1
+"""How long before its time a rate limit is lifted: a client's clock may run a moment ahead of ours."""
 
 
 async def hold(blow: Blow) -> Directive | None:
@@ -42,7 +49,36 @@ async def answer(blow: Blow) -> Directive | None:
     """Answer with an error status in place of the real response."""
     action = blow.action
     done = blow.ended_by_us(f"answered {action.status} in place of the result")
-    return Directive("answer", action.status, action.retry_after_seconds, done) if blow.crossing else None
+    retry_after = "" if action.retry_after_seconds is None else f"{action.retry_after_seconds:g}"
+    return Directive("answer", action.status, retry_after, done) if blow.crossing else None
+
+
+async def limit(blow: Blow) -> Directive | None:
+    """Turn the call away until its time is over; who comes sooner is told anew, and noted."""
+    crossing, armed, session = blow.crossing, blow.armed, blow.session
+    if crossing is None:
+        return None
+    loop = asyncio.get_running_loop()
+    if armed.until is None:
+        seconds, now = blow.action.seconds, time.time()
+        if blow.action.date:
+            seconds = math.ceil(now + seconds) - now
+        armed.until = loop.time() + seconds
+        session.spawn(_lift(armed, seconds - EDGE_SECONDS))
+    else:
+        early = round(armed.until - loop.time(), 3)
+        session.history.add("nemesis", "too_soon", run=crossing.run.id, request=crossing.request, seconds=early)
+    left = max(armed.until - loop.time(), 0.0)
+    # Rounded up: who heeds it must not come too soon.
+    told = f"{math.ceil(left * 1000) / 1000:.3f}"
+    retry_after = formatdate(round(time.time() + left), usegmt=True) if blow.action.date else told
+    done = blow.ended_by_us(f"answered 429 for another {told} s")
+    return Directive("answer", HTTPStatus.TOO_MANY_REQUESTS, retry_after, done)
+
+
+async def _lift(armed: Armed, seconds: float) -> None:
+    await asyncio.sleep(seconds)
+    armed.lapsed = True
 
 
 async def refuse(blow: Blow) -> Directive | None:

@@ -6,10 +6,12 @@ whoever else has loaded the runtime has the right one. Two more bugs are in `gol
 
 from __future__ import annotations
 
+import itertools
 import os
 import sqlite3
 import uuid
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from dataclasses import replace
 from types import ModuleType
 from typing import Any
@@ -18,19 +20,23 @@ from kintsugi.runtime import breaker, calls, context, minimal, model_call, rules
 from kintsugi.runtime.breaker import Circuit
 from kintsugi.runtime.calls import Call
 from kintsugi.runtime.carried import Carried, Means
+from kintsugi.runtime.context import MinimalContext
 from kintsugi.runtime.journal import Claim, Journal
 from kintsugi.runtime.leases import Lease
-from kintsugi.runtime.protocol import ModelRequest, ToolCall, ToolReply
+from kintsugi.runtime.protocol import Decision, ModelRequest, Question, ToolCall, ToolReply
 from kintsugi.runtime.rules import Move, Outcome
 from kintsugi.runtime.services import Services
-from kintsugi.runtime.store import Event, Run, Signal, append_rows
+from kintsugi.runtime.store import Event, Run, Signal, append_rows, connect, transaction
 from kintsugi.runtime.tool_call import _ToolCall
 from kintsugi.runtime.worker import Chain
 
 __all__ = [
     "ASKS_AGAIN",
     "BELIEVES_THE_MODEL",
+    "BELIEVES_THE_TOOLS",
+    "COUNTS_ITS_STEPS",
     "DIES_SILENTLY",
+    "FORGETS_A_PAUSE",
     "FORGETS_THE_LAST_STEP",
     "LOSES_APPROVALS",
     "NEW_KEY_EACH_TIME",
@@ -40,6 +46,7 @@ __all__ = [
     "RECORDS_FIRST",
     "SAYS_IT_IS_DONE",
     "SENDS_AGAIN_BLINDLY",
+    "STARTS_ANEW",
     "Planted",
 ]
 
@@ -51,6 +58,8 @@ class Planted:
     submit = staticmethod(minimal.submit)
     decide = staticmethod(minimal.decide)
     status = staticmethod(minimal.status)
+    pause = staticmethod(minimal.pause)
+    resume = staticmethod(minimal.resume)
 
     def __init__(self, *parts: tuple[ModuleType, str, object]) -> None:
         self._parts = parts
@@ -182,6 +191,42 @@ class _DiesSilently(Services):
 DIES_SILENTLY = Planted((worker, "Services", _DiesSilently))
 
 
+class _ByPosition(MinimalContext):
+    """A durable call is known by how many came before it, whatever its name."""
+
+    def __init__(self, run: Carried) -> None:
+        super().__init__(run)
+        self._calls = itertools.count(1)
+
+    async def model(self, name: str, request: ModelRequest) -> Mapping[str, Any]:
+        return await super().model(f"call {next(self._calls)}", request)
+
+    async def tool(self, name: str, call: ToolCall, *, step: str, item: int = 0) -> ToolReply:
+        return await super().tool(f"call {next(self._calls)}", call, step=step, item=item)
+
+    async def ask_human(self, name: str, question: Question) -> Decision:
+        return await super().ask_human(f"call {next(self._calls)}", question)
+
+    async def sleep(self, name: str, seconds: float) -> None:
+        await super().sleep(f"call {next(self._calls)}", seconds)
+
+    async def now(self, name: str) -> float:
+        return await super().now(f"call {next(self._calls)}")
+
+
+COUNTS_ITS_STEPS = Planted((worker, "MinimalContext", _ByPosition))
+
+
+class _PausedInMemory(Carried):
+    """A pause that came before the run was taken up is not known of."""
+
+    def __init__(self, run: Run, claim: Claim, means: Means, events: list[Event], signals: list[Signal]) -> None:
+        super().__init__(run, claim, means, events, [signal for signal in signals if signal.kind != "pause"])
+
+
+FORGETS_A_PAUSE = Planted((worker, "Carried", _PausedInMemory))
+
+
 # --- what it believes, how it waits, what it holds ----------------------------------------------------------
 
 
@@ -191,6 +236,14 @@ def _believe(request: ModelRequest, choice: Mapping[str, Any]) -> Mapping[str, A
 
 
 BELIEVES_THE_MODEL = Planted((model_call, "accept_reply", _believe))
+
+
+def _believe_anything(*_: object) -> str:
+    """Nothing is wrong with a tool's result, whatever it declares."""
+    return ""
+
+
+BELIEVES_THE_TOOLS = Planted((tool_call, "unexpected_result", _believe_anything))
 
 
 def _at_once(*_: object) -> float:
@@ -231,3 +284,18 @@ class _Undead(Lease):
 
 
 NO_FENCING = Planted((worker, "Journal", _Unfenced), (worker, "Lease", _Undead))
+
+
+class _StartsAnew(Planted):
+    """What is submitted is begun, also when it was before."""
+
+    @staticmethod
+    def submit(state_dir: str | os.PathLike[str], run_id: str, payload: Mapping[str, Any]) -> None:
+        with closing(connect(state_dir)) as connection, transaction(connection):
+            connection.execute("DROP TRIGGER IF EXISTS no_delete")
+            connection.execute("DELETE FROM events WHERE run_id = ?", (run_id,))
+            connection.execute("DELETE FROM runs WHERE run_id = ?", (run_id,))
+        minimal.submit(state_dir, run_id, payload)
+
+
+STARTS_ANEW = _StartsAnew()

@@ -111,6 +111,8 @@ class Supervisor:
         with NamedTemporaryFile("w", encoding="utf-8", dir=self._claims, prefix=".") as mine:
             mine.write(self._node)
             mine.flush()
+            # Else a power loss may leave a claim that nobody's name is on, and that nobody takes.
+            os.fsync(mine.fileno())
             try:
                 os.link(mine.name, self._claims / f"{run_id}.{number}")
             except FileExistsError:

@@ -344,9 +344,9 @@ def make_trial() -> MakeTrial:
     def make(workflow: str, *strikes: str, **more: Any) -> Trial:
         schedule = []
         for strike in strikes:
-            fault, _, rest = strike.partition(".")
+            fault, _, rest = strike.removeprefix("then ").partition(".")
             form, _, point = rest.partition("@")
-            schedule.append(Strike(fault, form, Point.parse(point)))
+            schedule.append(Strike(fault, form, Point.parse(point), then=strike.startswith("then ")))
         kind: Any = more.pop("kind", "fault" if strikes else "clean")
         return Trial(kind, "minimal", "optimized", workflow, tuple(schedule), seed=7, **more)
 

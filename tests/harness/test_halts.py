@@ -79,6 +79,39 @@ def test_an_answer_right_after_which_the_worker_was_killed_may_not_have_been_rea
     assert verdicts(before_the_mail) == [OPAQUE]
 
 
+def test_an_answer_that_came_while_the_disk_was_full_could_not_be_kept(before_the_mail: HandWritten) -> None:
+    before_the_mail.add("nemesis", "filled", strike=0)
+    before_the_mail.does("tell")
+    before_the_mail.dies().halts("in_doubt", "tell")
+    before_the_mail.add("nemesis", "freed", strike=0)
+    assert verdicts(before_the_mail) == [OPAQUE]
+
+
+@pytest.mark.parametrize(("of_another_run", "long_before"), [(True, False), (True, True), (False, False)])
+def test_an_answer_that_came_as_another_run_brought_the_worker_down_may_not_have_been_read(
+    of_another_run: bool, long_before: bool, before_the_mail: HandWritten
+) -> None:
+    run = before_the_mail
+    called = run.calls("tell")
+    run.answered(called)
+    for _ in range(20 * long_before):
+        run.add("runner", "time passes")
+    request = 99 if of_another_run else called["request"]
+    run.add("nemesis", "injected", strike=0, is_="poison_workflow.one_node@tool:order[0]#1@before", request=request)
+    run.add("nemesis", "witnessed", strike=0, evidence="reaped", generation=1, pid=41)
+    run.dies().halts("in_doubt", "tell")
+    assert verdicts(run) == [OPAQUE if of_another_run and not long_before else ANSWERED]
+
+
+def test_one_that_came_before_or_after_that_could_be(before_the_mail: HandWritten) -> None:
+    before_the_mail.add("nemesis", "filled", strike=0)
+    before_the_mail.add("nemesis", "freed", strike=0)
+    before_the_mail.does("tell")
+    before_the_mail.add("nemesis", "filled", strike=1)
+    before_the_mail.dies().halts("in_doubt", "tell")
+    assert verdicts(before_the_mail) == [ANSWERED]
+
+
 def test_an_answer_long_before_a_kill_was_once_taken_for_unread(before_the_mail: HandWritten) -> None:
     before_the_mail.does("tell").struck().dies().halts("in_doubt", "tell")
     assert verdicts(before_the_mail) == [ANSWERED]
@@ -127,6 +160,22 @@ def test_a_call_that_comes_only_after_the_halt_does_not_justify_it(before_the_ma
     assert verdicts(before_the_mail) == [(False, "mail.send was never called")]
 
 
+@pytest.mark.parametrize(("early", "swallowed", "right"), [(True, 449, True), (True, 0, False), (False, 449, False)])
+def test_a_call_may_have_gone_into_a_connection_that_was_closed_at_the_other_end(
+    before_the_mail: HandWritten, early: bool, swallowed: int, right: bool
+) -> None:
+    run = before_the_mail
+    if early:
+        run.add("nemesis", "half_open", strike=0)
+    run.halts("in_doubt", "tell")
+    if not early:
+        run.add("nemesis", "half_open", strike=0)
+    run.add("nemesis", "witnessed", strike=0, evidence="bytes", swallowed_bytes=swallowed)
+    ((justified, why),) = verdicts(run)
+    assert justified == right
+    assert why.startswith("mail.send is opaque, and a request had gone into" if right else "mail.send was never called")
+
+
 def test_another_call_of_the_tool_does_not_justify_it(before_the_mail: HandWritten) -> None:
     before_the_mail.calls("tell", to="someone@else.example")
     before_the_mail.halts("in_doubt", "tell")
@@ -152,6 +201,25 @@ def test_a_read_leaves_no_doubt(write_history: WriteHistory) -> None:
     assert verdicts(run) == [(False, "it concerns no write")] * 3
 
 
+def tampered(run: HandWritten, step: str, breaks: str) -> None:
+    """A call whose answer is not what was found."""
+    named = run.calls(step)
+    run.add("world", "tampered", request=named["request"], run=run.run, how="loses_field", breaks=breaks)
+    run.answered(named)
+
+
+def test_so_is_one_whose_answer_breaks_what_its_tool_declares(before_the_mail: HandWritten) -> None:
+    tampered(before_the_mail, "tell", "the value: 'message_id' is a required property")
+    before_the_mail.halts("in_doubt", "tell")
+    assert verdicts(before_the_mail) == [(True, "mail.send is opaque, and an answer of it broke what it declares")]
+
+
+def test_an_answer_that_only_holds_more_is_an_answer(before_the_mail: HandWritten) -> None:
+    tampered(before_the_mail, "tell", "")
+    before_the_mail.halts("in_doubt", "tell")
+    assert verdicts(before_the_mail) == [ANSWERED]
+
+
 # --- budgets ------------------------------------------------------------------------------------------------
 
 
@@ -170,6 +238,27 @@ def test_a_budget_of_tries_is_spent_when_the_last_of_them_failed(status: int, be
         (False, "only 5 tries of bank.pay had come to nothing, the budget is 6"),
         (True, "6 tries of bank.pay came to nothing, the budget is 6"),
     ]
+
+
+@pytest.mark.parametrize(("breaks", "justified"), [("the value: empty", True), ("", False)])
+def test_a_try_whose_answer_can_t_be_believed_came_to_nothing(
+    breaks: str, justified: bool, before_the_payment: HandWritten
+) -> None:
+    for _ in range(POLICY.attempts):
+        tampered(before_the_payment, "pay", breaks)
+    before_the_payment.halts("budget", "pay")
+    assert [halt for halt, _ in verdicts(before_the_payment)] == [justified]
+
+
+def test_a_try_that_came_sooner_than_it_was_told_to_is_none(before_the_payment: HandWritten) -> None:
+    run = before_the_payment
+    spent(run, 1, 429)
+    for _ in range(POLICY.attempts):
+        named = run.calls("pay")
+        run.add("nemesis", "too_soon", request=named["request"], run=run.run, seconds=3.5)
+        run.answered(named, 429)
+    run.halts("budget", "pay")
+    assert verdicts(run) == [(False, "only 1 tries of bank.pay had come to nothing, the budget is 6")]
 
 
 def test_tries_without_any_answer_count(before_the_payment: HandWritten) -> None:
@@ -310,3 +399,55 @@ def test_any_other_halt_is_needless(kind: str, write_history: WriteHistory) -> N
     run = write_history(INVOICE).starts()
     run.asks_person(kind, "pay")
     assert verdicts(run) == [(False, f"the workflow asks for no {kind}")]
+
+
+# --- a node that is cut off ---------------------------------------------------------------------------------
+
+
+def kept(run: HandWritten, step: str, times: int) -> None:
+    """Requests of the run's node are kept from their service, or (no step) from the model."""
+    call = run.visit(step).call if step else None
+    tool = call.tool if call else "/v1/chat/completions"
+    for _ in range(times):
+        arguments = dict(call.arguments) if call else {"messages": []}
+        run.add("doors", "cut_off", run=run.run, generation=1, tool=tool, arguments=arguments)
+
+
+def test_tries_that_never_reached_their_service_count(before_the_payment: HandWritten) -> None:
+    before_the_payment.calls("pay")
+    kept(before_the_payment, "pay", 4)
+    before_the_payment.halts("budget", "pay")
+    kept(before_the_payment, "pay", 1)
+    before_the_payment.halts("budget", "pay")
+    assert verdicts(before_the_payment) == [
+        (False, "only 5 tries of bank.pay had come to nothing, the budget is 6"),
+        (True, "6 tries of bank.pay came to nothing, the budget is 6"),
+    ]
+
+
+def test_so_do_those_of_the_model_since_it_last_answered(write_history: WriteHistory) -> None:
+    run = write_history(INVOICE).starts().goes_on(until="match")
+    kept(run, "", 6)
+    run.asks_model("match")
+    kept(run, "", 5)
+    run.halts("budget", "pay", tool="")
+    kept(run, "", 1)
+    run.halts("budget", "pay", tool="")
+    assert [justified for justified, _ in verdicts(run)] == [False, True]
+
+
+def test_an_opaque_call_that_was_kept_from_its_service_is_in_doubt(before_the_mail: HandWritten) -> None:
+    kept(before_the_mail, "tell", 1)
+    before_the_mail.halts("in_doubt", "tell")
+    assert verdicts(before_the_mail) == [(True, "mail.send is opaque, and its worker's node was cut off")]
+
+
+@pytest.mark.parametrize(("generation", "unseen"), [(1, True), (1, False), (2, True)])
+def test_what_a_node_without_a_network_tries_is_seen_by_nobody(
+    before_the_payment: HandWritten, generation: int, unseen: bool
+) -> None:
+    run = before_the_payment
+    run.add("nemesis", "cut_off", strike=0, generation=generation, pid=41, evidence="", unseen=unseen)
+    run.add("nemesis", "healed", strike=0, generation=generation, pid=41, evidence="")
+    run.halts("budget", "pay")
+    assert [justified for justified, _ in verdicts(run)] == [generation == 1 and unseen]

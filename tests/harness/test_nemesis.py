@@ -7,9 +7,11 @@ run and judged here without a line of its own, as long as it is composed of the 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,10 @@ from kintsugi.faults.fault import Form
 from kintsugi.faults.points import Point
 from kintsugi.golden_workflows.spec import load_workflows
 from kintsugi.harness import trial as trial_module
-from kintsugi.harness.adapters import ADAPTERS
+from kintsugi.harness.adapters import ADAPTERS, Unavailable
 from kintsugi.harness.crossing import Doors
 from kintsugi.harness.history import Event, History, of
+from kintsugi.harness.means import MEANS, make_ready
 from kintsugi.harness.records import TrialResult
 from kintsugi.harness.session import SECONDS_PER_HOUR
 from kintsugi.harness.trial import Crew, run_trial
@@ -36,6 +39,8 @@ WORKFLOWS = load_workflows()
 FAVOURITE = "finance/invoice_payment"
 DEADLINE_SECONDS = 60.0
 AT_ONCE = 16
+COPIES_MAX = 50
+"""Of a storm of more, which is the same but for its size, no more are run here."""
 JUST_BEFORE = 0.9
 """A client's time-out begins a little before its request arrives."""
 
@@ -45,9 +50,29 @@ NAIVE = {
     "worker_kill.at_boundary@tool:note[0]#1@before": ("corrupted", "duplicate effect of bank.pay"),
     "partial_side_effect.killed@tool:pay[0]#1@committed": ("corrupted", "duplicate effect of bank.pay"),
     "partial_side_effect.reset@tool:tell[0]#1@committed": ("corrupted", "duplicate effect of mail.send"),
+    "network.limit_data@tool:tell[0]#1@before": ("corrupted", "duplicate effect of mail.send"),
     "node_loss.process@tool:note[0]#1@before": ("lost", "no worker was left"),
+    "node_loss.container@tool:note[0]#1@before": ("lost", "no worker was left"),
+    "partition.brief@tool:tell[0]#1@committed": ("corrupted", "duplicate effect of mail.send"),
+    "partition.container@tool:tell[0]#1@committed": ("corrupted", "duplicate effect of mail.send"),
+    "deploy_mid_run.step_added@tool:note[0]#1@before": ("corrupted", "duplicate effect of bank.pay"),
+    "poison_workflow.one_node@tool:invoice[0]#1@before": ("lost", "4 of 5 workflows: no end report, and no worker"),
+    "power_loss.disk_cut@tool:note[0]#1@before": ("lost", "no worker was left"),
+    "clock_jump.back_ahead@tool:note[0]#1@before": ("corrupted", "duplicate effect of bank.pay"),
+    "invalid_external_data.below_zero@tool:order[0]#1@before": ("corrupted", "wrong arguments effect of erp.post_note"),
+    "invalid_external_data.wrong_type@tool:order[0]#1@before": ("corrupted", "wrong arguments effect of erp.post_note"),
 }
 """What the script without a durable runtime makes of a fault in the payment of an invoice."""
+
+NAIVE_AGENT = {
+    "schema_drift.loses_field@tool:order[0]#1@before": ("corrupted", "missing effect of bank.pay"),
+    "schema_drift.renames_field@tool:invoice[0]#1@before": ("corrupted", "missing effect of bank.pay"),
+    "hostile_output.instruction@tool:invoice[0]#1@before": ("corrupted", "unauthorised effect of bank.pay"),
+}
+"""And where the model itself decides every step."""
+
+NAIVE_RUNS = [(strike, chain, NAIVE[strike]) for strike in NAIVE for chain in ("naive", "optimized")]
+NAIVE_RUNS += [(strike, "naive", NAIVE_AGENT[strike]) for strike in NAIVE_AGENT]
 
 
 @dataclass
@@ -62,6 +87,8 @@ class Ran:
     refused: list[bool] = field(default_factory=list)
     states: dict[str, set[str]] = field(default_factory=dict)
     """How the kernel had the threads of a worker when it was said to be stopped, and when to be continued."""
+    bytes_left: dict[str, int] = field(default_factory=dict)
+    """What the disk had left, in blocks, when it was said to be full, and when to be free again."""
 
     @property
     def result(self) -> TrialResult:
@@ -71,6 +98,11 @@ class Ran:
     def form(self) -> Form:
         (strike,) = self.trial.schedule
         return FAULTS[strike.fault].form(strike.form)
+
+    @property
+    def has_a_server_of_its_own(self) -> bool:
+        """Whether it disturbs what others of its SUT would share with it."""
+        return FAULTS[self.trial.schedule[0].fault].scope == "server"
 
     @property
     def point(self) -> Point:
@@ -100,8 +132,33 @@ class Ran:
                 yield injected, event
 
 
+def sut_for(form: Form) -> str:
+    """The minimal runtime; for a form that wants what that does not have, the first SUT that has it."""
+    suts = ["minimal", *(name for name, adapter in ADAPTERS.items() if adapter.profile == "tuned")]
+    return next(sut for sut in suts if not set(form.wants) & ADAPTERS[sut].lacks())
+
+
+@cache
+def lacking(sut: str, needs: str) -> str:
+    """What this machine has not got of what a trial takes, and what to do about it; empty where it has it all."""
+    try:
+        ADAPTERS[sut].must_be_there()
+        if needs:
+            MEANS[needs].check()
+    except Unavailable as problem:
+        return str(problem)
+    return ""
+
+
+def must_be_runnable(trial: Trial) -> None:
+    """Skip, for all to see, what can't be run on this machine."""
+    for strike in trial.schedule:
+        if why := lacking(trial.sut, FAULTS[strike.fault].form(strike.form).needs):
+            pytest.skip(why)
+
+
 def trial_of(fault: str, form: str) -> Trial:
-    """A trial of a form on the minimal runtime: where it meets a payment if it can, else where it first applies."""
+    """A trial of a form on its SUT: where it meets a payment if it can, else where it first applies."""
     for chain in ("optimized", "naive"):
         for name in sorted(WORKFLOWS, key=lambda name: name != FAVOURITE):
             frame = candidates(WORKFLOWS[name], chain, fault, [form])
@@ -111,12 +168,12 @@ def trial_of(fault: str, form: str) -> Trial:
                 found = best.form
                 return Trial(
                     "fault",
-                    "minimal",
+                    sut_for(found),
                     chain,
                     name,
                     (strike,),
                     7,
-                    copies=found.copies,
+                    copies=min(found.copies, COPIES_MAX),
                     nodes=found.nodes,
                     drift=best.drift,
                 )
@@ -127,7 +184,8 @@ def naive_trial(strike: str, chain: str) -> Trial:
     fault, _, rest = strike.partition(".")
     form, _, point = rest.partition("@")
     schedule = (Strike(fault, form, Point.parse(point)),)
-    return Trial("fault", "naive", chain, FAVOURITE, schedule, 7, nodes=FAULTS[fault].form(form).nodes)
+    what = FAULTS[fault].form(form)
+    return Trial("fault", "naive", chain, FAVOURITE, schedule, 7, copies=what.copies, nodes=what.nodes)
 
 
 class Watched(History):
@@ -148,6 +206,8 @@ class Watched(History):
         if (who, what) in {("nemesis", "stopped"), ("nemesis", "continued")}:
             threads = Path(f"/proc/{data['pid']}/task").glob("*/stat")
             self.ran.states[what] = {thread.read_text().rpartition(") ")[2][0] for thread in threads}
+        if (who, what) in {("nemesis", "filled"), ("nemesis", "freed")}:
+            self.ran.bytes_left[what] = os.statvfs(self.folder / "state").f_bavail
         return super().add(who, what, **data)
 
 
@@ -157,16 +217,21 @@ def refuses(port: int) -> bool:
 
 
 async def run_all(everything: Sequence[Ran], folder: Path) -> None:
-    crews = {name: Crew(ADAPTERS[name], folder) for name in ("minimal", "naive")}
+    make_ready({ran.form.needs for ran in everything} - {""})
+    shared = {ran.trial.sut for ran in everything if not ran.has_a_server_of_its_own}
+    crews = {name: Crew(ADAPTERS[name], folder / name) for name in sorted(shared)}
     at_once = asyncio.Semaphore(AT_ONCE)
 
     async def run(ran: Ran, path: Path) -> None:
+        own = Crew(ADAPTERS[ran.trial.sut], path.with_suffix(".server")) if ran.has_a_server_of_its_own else None
         async with at_once:
             try:
+                if own is not None:
+                    await own.start()
                 ran.events = await run_trial(
                     ran.trial,
                     WORKFLOWS[ran.trial.workflow],
-                    crews[ran.trial.sut],
+                    own or crews[ran.trial.sut],
                     path.with_suffix(""),
                     path,
                     DEADLINE_SECONDS,
@@ -174,6 +239,9 @@ async def run_all(everything: Sequence[Ran], folder: Path) -> None:
             except BaseException as error:
                 ran.error = error
                 raise
+            finally:
+                if own is not None:
+                    await own.close()
 
     try:
         await asyncio.gather(*(crew.start() for crew in crews.values()))
@@ -191,9 +259,10 @@ async def run_all(everything: Sequence[Ran], folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Ran]:
-    """Every trial of this module by its id, run."""
-    everything = [Ran(trial_of(*form)) for form in FORMS]
-    everything += [Ran(naive_trial(strike, chain)) for strike in NAIVE for chain in ("naive", "optimized")]
+    """Every trial of this module that can be run here by its id, run."""
+    trials = [trial_of(*form) for form in FORMS]
+    trials += [naive_trial(strike, chain) for strike, chain, _ in NAIVE_RUNS]
+    everything = [one for one in map(Ran, trials) if not lacking(one.trial.sut, one.form.needs)]
     by_id = {one.trial.id: one for one in everything}
     plain_refuse = Doors.refuse
 
@@ -226,13 +295,23 @@ def killed(ran: Ran, action: actions.Kill) -> None:
         fate = [e for e in ran.about(injected["request"]) if e["who"] != "nemesis"]
         assert all(ran.position(e) < ran.position(injected) or e["what"] == "delivered" for e in fate)
         between = ran.events[ran.position(injected) + 1 : ran.position(witnessed)]
-        # While the worker dies nothing of the trial is answered, and nothing takes effect.
-        assert [e["what"] for e in between if e["who"] in {"world", "gateway", "human"}] == []
+        # While the worker dies nothing of the trial is answered, and nothing takes effect; but other nodes go on.
+        dying = {None, witnessed["generation"]} if ran.trial.nodes == 1 else {witnessed["generation"]}
+        seen = [e for e in between if e["who"] in {"world", "gateway", "human"}]
+        assert [e["what"] for e in seen if e.get("generation") in dying] == []
         later = [e for e in ran.saw("runner", "started") if ran.position(e) > ran.position(witnessed)]
         assert (started["node"] in {e["node"] for e in later}) == (action.restart == "same_node")
         if action.restart == "same_node":
             assert later[0]["t"] - exited["t"] >= trial_module.SUPERVISOR_SECONDS * JUST_BEFORE
     assert ran.scratch_when_witnessed == [not action.lose_scratch] * action.times
+    lost = [event for event in ran.saw("runner", "exited") if event["signal"] == 9]
+    if action.others:
+        # They went down at once, and nobody else did before the run had come to its end.
+        (witnessed,) = ran.saw("nemesis", "witnessed")
+        (end,) = ran.saw("human", "end_report")
+        gone = {event["generation"] for event in lost if ran.position(event) < ran.position(end)}
+        assert gone == {witnessed["generation"], *witnessed["others"]}
+        assert len(gone) == 1 + action.others
 
 
 def held(ran: Ran, action: actions.Hold) -> None:
@@ -249,6 +328,71 @@ def held(ran: Ran, action: actions.Hold) -> None:
         unanswered(ran, injected)
 
 
+def poisoned(ran: Ran, action: actions.Poison) -> None:
+    """Whoever brought the one run to its boundary was reaped with signal 9; no other run was struck, and all ended."""
+    strikes = list(ran.strikes())
+    assert len(strikes) > 1
+    assert ran.pids_alive_when_witnessed == []
+    ended = {event["run"] for event in ran.saw("human", "end_report")}
+    assert ended == {f"r{n}" for n in range(ran.trial.copies)} - {action.run}
+    for injected, witnessed in strikes:
+        (exited,) = [e for e in ran.saw("runner", "exited") if e["generation"] == witnessed["generation"]]
+        assert (exited["code"], exited["signal"]) == (-9, 9)
+        (request,) = [e for e in ran.about(injected["request"]) if e["what"] in {"request", "ask"}]
+        assert (request["run"], request["generation"]) == (action.run, witnessed["generation"])
+        assert not ran.delivered(injected["request"])
+
+
+def deployed(ran: Ran, action: actions.Deploy) -> None:
+    """Whoever had the run after the kill executed the new release, and only its requests are of it."""
+    witnessed = ran.saw("nemesis", "witnessed")[-1]
+    assert witnessed["program"][-1].endswith(f"released:{action.release}")
+    (started,) = [e for e in ran.saw("runner", "started") if e["generation"] == witnessed["released"]]
+    assert started["pid"] == witnessed["worker"]
+    later = [e for e in ran.events if e.get("generation") == witnessed["released"]]
+    assert any(e["what"] == "end_report" for e in later)
+    if action.release == "STEP_ADDED":
+        first = next(iter(WORKFLOWS[ran.trial.workflow].steps))
+        look = next(e for e in later if (e["who"], e["what"]) == ("world", "request"))
+        assert (look["step"], look["occurrence"] > 1) == (first, True)
+
+
+def suspended(ran: Ran, action: actions.Suspend) -> None:
+    """Between the pause and its end nothing came of the run but what was in flight, whoever had it; then it went on."""
+    (paused,) = ran.saw("nemesis", "paused")
+    (resumed,) = ran.saw("nemesis", "resumed")
+    witnessed = ran.saw("nemesis", "witnessed")[-1]
+    assert witnessed["meanwhile"] == 0
+    assert witnessed["paused_seconds"] >= action.seconds * (1 + action.kill)
+    between = ran.events[ran.position(paused) + 1 : ran.position(resumed)]
+    acted = [e for e in between if e["what"] in {"request", "ask", "asked", "end_report"}]
+    assert acted == []
+    assert {e["request"] for e in between if e["what"] in {"effect", "answer", "reply"}} <= {paused["request"]}
+    killed = ran.saw("nemesis", "killed")
+    assert len(killed) == action.kill
+    for event in killed:
+        (exited,) = [e for e in ran.saw("runner", "exited") if e["generation"] == event["generation"]]
+        (successor,) = [e for e in ran.saw("runner", "started") if e["generation"] == event["generation"] + 1]
+        assert exited["signal"] == 9
+        # The next one had the run, and the time to go on with it, while it was paused.
+        assert resumed["t"] - successor["t"] >= action.seconds * JUST_BEFORE
+    (ended,) = ran.saw("human", "end_report")
+    assert ran.position(ended) > ran.position(resumed)
+
+
+def store_restarted(ran: Ran, action: actions.RestartStore) -> None:
+    """The server that was killed is gone for good, was away for as long as it was to be, and the run ended then."""
+    (killed,) = ran.saw("nemesis", "store_killed")
+    back = ran.saw("nemesis", "witnessed")[-1]
+    assert back["server"] == killed["server"]
+    assert "reaped with signal 9, its port refused, and it answered again" in back["evidence"]
+    assert not Path(f"/proc/{killed['server']}").exists()
+    assert back["down_seconds"] >= action.seconds
+    assert back["t"] - killed["t"] >= action.seconds * JUST_BEFORE
+    (ended,) = ran.saw("human", "end_report")
+    assert ran.position(ended) > ran.position(killed)
+
+
 def cut(ran: Ran, action: actions.Cut) -> None:
     strikes = list(ran.strikes())
     assert len(strikes) == action.times
@@ -258,9 +402,77 @@ def cut(ran: Ran, action: actions.Cut) -> None:
 
 
 def answered(ran: Ran, action: actions.Answer) -> None:
+    strikes = list(ran.strikes())
+    assert len(strikes) == action.times
+    for injected, witnessed in strikes:
+        assert f"answered {action.status}" in witnessed["evidence"]
+        unanswered(ran, injected)
+
+
+def limited(ran: Ran, action: actions.Limit) -> None:
+    """The call was turned away as long as it was limited; who heeded Retry-After came once, and then got through."""
     ((injected, witnessed),) = ran.strikes()
-    assert f"answered {action.status}" in witnessed["evidence"]
+    assert "answered 429" in witnessed["evidence"]
+    assert ran.saw("nemesis", "too_soon") == []
     unanswered(ran, injected)
+    kind = {"tool": ("world", "request"), "model": ("gateway", "ask")}[ran.point.kind]
+    again = next(event for event in ran.saw(*kind) if event["t"] > injected["t"])
+    assert again["step"] == ran.point.step
+    # A date has whole seconds, and says the next one.
+    assert again["t"] - injected["t"] >= action.seconds * JUST_BEFORE
+
+
+def broken_off(ran: Ran, action: actions.Break) -> None:
+    """A reply was generated and charged, and never arrived whole."""
+    strikes = list(ran.strikes())
+    assert len(strikes) == action.times
+    for injected, witnessed in strikes:
+        assert "half of the body was written" in witnessed["evidence"]
+        assert [event["what"] for event in ran.about(injected["request"]) if event["who"] == "gateway"] == [
+            "ask",
+            "generated",
+            "reply",
+            "delivered",
+        ]
+        assert not ran.delivered(injected["request"])
+
+
+def dripped(ran: Ran, action: actions.Drip) -> None:
+    """The body took as long as it was to; or its client, and not its death, ended it half way."""
+    ((injected, witnessed),) = ran.strikes()
+    whole = witnessed["bytes_written"] == witnessed["bytes_whole"]
+    assert ran.delivered(injected["request"]) == whole
+    patience = WORKFLOWS[ran.trial.workflow].policy.model_timeout_seconds
+    assert whole == (action.seconds < patience)
+    assert witnessed["bytes_written"] > 0
+    assert witnessed["seconds"] >= min(action.seconds, patience) * JUST_BEFORE
+
+
+def tampered(ran: Ran, action: actions.Tamper) -> None:
+    """What was sent is not what was found, arrived, and breaks what is declared unless it only holds more."""
+    changed = ran.saw("world", "tampered")
+    assert changed
+    assert len(changed) == action.times or (ran.form.may_halt or action.how in {"gains_field", "instruction"})
+    assert [e["request"] for e in changed] == [e["request"] for e in ran.saw("nemesis", "witnessed")]
+    for event in changed:
+        assert event["sent"] != event["result"]
+        assert ran.delivered(event["request"])
+        assert bool(event["breaks"]) == (action.how not in {"gains_field", "instruction"})
+    if ran.form.may_halt:
+        # Nothing of it was believed: only the answers after a person had stepped in were.
+        budget = WORKFLOWS[ran.trial.workflow].policy.attempts
+        assert len(changed) == (budget if "budget" in ran.result.reason else 1)
+
+
+def told_again(ran: Ran, _: actions.Resubmit | actions.Redeliver) -> None:
+    """It was told again, and had its chance to do something twice; the decision was asked for once."""
+    ((injected, witnessed),) = ran.strikes()
+    assert " again " in witnessed["evidence"]
+    questions = [event["question"] for event in ran.saw("human", "asked")]
+    assert len(questions) == len(set(questions))
+    assert len(ran.saw("human", "end_report")) == 1
+    if (ran.point.kind, ran.point.phase) == ("end", "after"):
+        assert ran.events[-1]["t"] - injected["t"] >= trial_module.RESTARTED_SECONDS
 
 
 def unanswered(ran: Ran, injected: Event) -> None:
@@ -334,13 +546,41 @@ def out_of_order(ran: Ran, action: actions.Outage) -> None:
     requests = {event["request"]: event["t"] for event in ran.saw("world", "request") if event["tool"] == tool}
     answers = [event for event in ran.saw("world", "answer") if event["request"] in requests]
     turned_away = [event for event in answers if event["status"] == action.status]
-    assert turned_away
     until = injected["t"] + action.seconds
+    if not action.status:
+        told = {event["request"] for event in answers}
+        assert injected["request"] not in told
+        assert not any(injected["t"] <= requests[request] < until - 0.02 for request in told)
+        return
+    assert turned_away
     for event in answers:
         came = requests[event["request"]]
         # At the edge the clock of the outage and that of the history may differ by a moment.
         if abs(came - until) > 0.02:
             assert (event["status"] == action.status) == (came < until)
+
+
+def partitioned(ran: Ran, action: actions.Partition) -> None:
+    """Nothing of the node reached a service while it was cut off; healed, it went on."""
+    ((injected, witnessed),) = ran.strikes()
+    (cut_off,) = ran.saw("nemesis", "cut_off")
+    (healed,) = ran.saw("nemesis", "healed")
+    assert cut_off["generation"] == healed["generation"] == witnessed["generation"]
+    if action.side == "store":
+        # Its services it reached all the while; from its store it was kept until the run had been taken over.
+        assert "were ended by the proxy, new ones are refused" in cut_off["evidence"]
+        assert witnessed["others"] or healed["t"] - cut_off["t"] >= action.seconds * JUST_BEFORE
+        return
+    assert healed["t"] - cut_off["t"] >= action.seconds * JUST_BEFORE
+    mine = [event for event in ran.events if event.get("generation") == witnessed["generation"]]
+    served = [ran.position(event) for event in mine if event["what"] in {"request", "ask", "asked", "end_report"}]
+    assert not [at for at in served if ran.position(cut_off) < at < ran.position(healed)]
+    assert [at for at in served if at > ran.position(healed)]
+    struck = injected["request"] is not None
+    assert witnessed["kept"] == len(ran.saw("doors", "cut_off")) + struck
+    assert witnessed["kept"] > 0 or cut_off["unseen"]
+    if struck:
+        unanswered(ran, injected)
 
 
 def paused(ran: Ran, action: actions.Pause) -> None:
@@ -366,9 +606,80 @@ def paused(ran: Ran, action: actions.Pause) -> None:
     assert exited["t"] - continued["t"] >= trial_module.RESTARTED_SECONDS * JUST_BEFORE
 
 
+def met_a_toxic(ran: Ran, action: actions.Toxic) -> None:
+    """A service's answers met the toxic, and what it does to them is what became of them."""
+    ((injected, witnessed),) = ran.strikes()
+    met = ran.saw("nemesis", "met")
+    if action.link == "store":
+        assert met == []
+        assert witnessed["t"] - injected["t"] >= (witnessed["least_seconds"] if action.kind == "latency" else 0.0)
+        return
+    if action.kind == "down":
+        unanswered(ran, injected)
+        assert (witnessed["connections"] >= 1, witnessed["seconds"] >= action.seconds) == (True, True)
+        came = [e["t"] for e in ran.saw("world", "request") + ran.saw("gateway", "ask") if e["t"] > injected["t"]]
+        assert min(came) >= injected["t"] + action.seconds
+        return
+    assert {event["toxic"] for event in met} == {action.kind}
+    assert 1 <= len(met) <= action.responses
+    if action.kind in {"timeout", "reset_peer", "limit_data"}:
+        # Written in full, and lost on the way: nobody may take it for delivered.
+        assert witnessed["lost_bytes"] > 0
+        assert not any(ran.delivered(event["request"]) for event in met)
+        assert len(met) == action.responses or ran.form.may_halt
+    elif action.kind == "slow_close":
+        assert witnessed["swallowed_bytes"] > 0
+    else:
+        assert witnessed["seconds"] >= witnessed["least_seconds"] > 0
+        assert all(ran.delivered(event["request"]) for event in met)
+
+
+def disk_filled(ran: Ran, action: actions.FillDisk) -> None:
+    """Nothing was left on the disk for as long as it was to be full, with the run not yet at its end."""
+    (filled,) = ran.saw("nemesis", "filled")
+    (freed,) = ran.saw("nemesis", "freed")
+    assert ran.bytes_left["filled"] == 0 < ran.bytes_left["freed"]
+    assert freed["t"] - filled["t"] >= action.seconds * JUST_BEFORE
+    (end,) = ran.saw("human", "end_report")
+    assert ran.position(end) > ran.position(filled)
+    killed = ran.saw("nemesis", "killed")
+    assert len(killed) == bool(action.kill_after_seconds)
+    for event in killed:
+        assert filled["t"] < event["t"] < freed["t"]
+
+
+def clock_set(ran: Ran, action: actions.JumpClock) -> None:
+    """A living worker had the clock, which was off by as much as was said; the world's went on as ever."""
+    told = ran.saw("nemesis", "witnessed")[-1]
+    assert told["hours"] == pytest.approx(action.hours, abs=0.01)
+    assert f"a clock that is {action.hours:+.2f} h off" in told["evidence"]
+    lives = {event["generation"]: event for event in ran.saw("runner", "started")}
+    kills = sum(isinstance(other, actions.Kill) for other in ran.form.actions)
+    assert ran.position(lives[told["worker"]]) < ran.position(told)
+    assert told["worker"] > kills
+
+
+def power_lost(ran: Ran, _: actions.LosePower) -> None:
+    """Every worker that ran was reaped, and no other was started before the disk was back with what was synced."""
+    ((injected, witnessed),) = ran.strikes()
+    (killed,) = ran.saw("nemesis", "killed")
+    (exited,) = [e for e in ran.saw("runner", "exited") if e["generation"] == killed["generation"]]
+    assert (exited["code"], exited["signal"]) == (-9, 9)
+    for said in ("1 worker(s) reaped with signal 9", "without a flush", "failed with EIO", "not synced was gone"):
+        assert said in witnessed["evidence"]
+    assert not [e for e in ran.events[ran.position(injected) : ran.position(witnessed)] if e["what"] == "started"]
+    assert [e for e in ran.saw("runner", "started") if ran.position(e) > ran.position(witnessed)]
+    assert ran.delivered(injected["request"]) == (ran.point.phase == "after")
+
+
 EVIDENCE: Mapping[type, Callable[[Ran, Any], None]] = {
     actions.Kill: killed,
     actions.Pause: paused,
+    actions.Partition: partitioned,
+    actions.Poison: poisoned,
+    actions.RestartStore: store_restarted,
+    actions.Suspend: suspended,
+    actions.Deploy: deployed,
     actions.Hold: held,
     actions.Cut: cut,
     actions.Answer: answered,
@@ -377,6 +688,16 @@ EVIDENCE: Mapping[type, Callable[[Ran, Any], None]] = {
     actions.Drift: drifted,
     actions.Decide: decided,
     actions.Outage: out_of_order,
+    actions.FillDisk: disk_filled,
+    actions.JumpClock: clock_set,
+    actions.LosePower: power_lost,
+    actions.Toxic: met_a_toxic,
+    actions.Limit: limited,
+    actions.Break: broken_off,
+    actions.Drip: dripped,
+    actions.Tamper: tampered,
+    actions.Resubmit: told_again,
+    actions.Redeliver: told_again,
 }
 """How the history shows each action. An action that is new has to say so here."""
 
@@ -386,7 +707,9 @@ EVIDENCE: Mapping[type, Callable[[Ran, Any], None]] = {
 
 @pytest.mark.parametrize(("fault", "form"), FORMS, ids=[f"{fault}.{form}" for fault, form in FORMS])
 def test_every_form_is_witnessed_and_mended(ran: Mapping[str, Ran], fault: str, form: str) -> None:
-    one = ran[trial_of(fault, form).id]
+    trial = trial_of(fault, form)
+    must_be_runnable(trial)
+    one = ran[trial.id]
     assert one.error is None, one.error
     result = one.result
     assert (result.injection, result.reason) == ("witnessed", result.reason), one.trial.id
@@ -400,16 +723,17 @@ def test_every_form_is_witnessed_and_mended(ran: Mapping[str, Ran], fault: str, 
     assert one.events[-1]["what"] == "closed"
 
 
-@pytest.mark.parametrize("chain", ["naive", "optimized"])
-@pytest.mark.parametrize("strike", NAIVE)
+@pytest.mark.parametrize(("strike", "chain", "caught"), NAIVE_RUNS)
 def test_a_script_without_a_durable_runtime_loses_or_duplicates(
-    ran: Mapping[str, Ran], strike: str, chain: str
+    ran: Mapping[str, Ran], strike: str, chain: str, caught: tuple[str, str]
 ) -> None:
-    one = ran[naive_trial(strike, chain).id]
+    trial = naive_trial(strike, chain)
+    must_be_runnable(trial)
+    one = ran[trial.id]
     assert one.error is None, one.error
     result = one.result
-    assert (result.injection, result.verdict) == ("witnessed", NAIVE[strike][0]), result.reason
-    assert NAIVE[strike][1] in result.reason
+    assert (result.injection, result.verdict) == ("witnessed", caught[0]), result.reason
+    assert caught[1] in result.reason
 
 
 def test_nothing_is_left_of_the_trials(ran: Mapping[str, Ran]) -> None:

@@ -13,7 +13,7 @@ from kintsugi.harness.adapters import ADAPTERS
 from kintsugi.harness.adapters.planted import PLANTED
 from kintsugi.harness.launcher import load
 from kintsugi.harness.records import Human, Storm, TrialResult
-from kintsugi.harness.selftest import BUGS, CORRECT, Bug, Sign, judged, planned, seen
+from kintsugi.harness.selftest import BUGS, CORRECT, Bug, Sign, judged, needs, planned, seen, shown_here
 from kintsugi.runtime import breaker, calls, context, minimal, model_call, tool_call, worker
 from kintsugi.scenarios.planner import candidates
 from kintsugi.scenarios.points import sites
@@ -24,7 +24,7 @@ WORKFLOWS = load_workflows()
 SIGNS = [(bug, sign) for bug in BUGS for sign in bug.signs]
 SEED = 7
 
-FOURTEEN = {
+EVERY_BUG = {
     "forgets the last step on restart",
     "records the result before the effect",
     "no idempotency key",
@@ -39,14 +39,19 @@ FOURTEEN = {
     "dies silently",
     "reports success without doing the work",
     "swallows rejection",
+    "believes whatever a tool answers",
+    "goes by the wall clock",
+    "does not sync its journal",
+    "goes on when it can't record",
+    "begins a run anew that is submitted again",
 }
 
 # --- the table ----------------------------------------------------------------------------------------------
 
 
 def test_every_bug_of_the_catalogue_is_planted_once() -> None:
-    assert {bug.what for bug in BUGS} == FOURTEEN
-    assert len(BUGS) == len(FOURTEEN)
+    assert {bug.what for bug in BUGS} == EVERY_BUG
+    assert len(BUGS) == len(EVERY_BUG)
     assert sorted(bug.sut for bug in BUGS) == sorted(PLANTED)
     assert all(bug.signs for bug in BUGS)
 
@@ -95,6 +100,27 @@ def test_the_right_runtime_meets_every_fault_that_a_bug_meets_and_each_cell_is_r
     assert struck[CORRECT] == set.union(*(struck[name] for name in PLANTED))
     clean = [(trial.sut, trial.workflow) for trial in trials if not trial.schedule]
     assert clean == list(dict.fromkeys((trial.sut, trial.workflow) for trial in trials))
+
+
+# --- what this machine lacks --------------------------------------------------------------------------------
+
+UNSYNCED = next(bug for bug in BUGS if bug.sut == "planted_does_not_sync")
+FORGETFUL = next(bug for bug in BUGS if bug.sut == "planted_forgets_the_last_step")
+
+
+def test_what_the_machine_lacks_is_skipped_and_said() -> None:
+    assert needs([UNSYNCED, FORGETFUL]) == {"loop_disk"}
+    kept, lines = shown_here([UNSYNCED, FORGETFUL], {"loop_disk": "run as root"})
+    assert kept == [FORGETFUL]
+    assert lines == ["skipped: 2 of 2 signs of 'does not sync its journal': run as root"]
+    mixed = replace(FORGETFUL, signs=(*FORGETFUL.signs, UNSYNCED.signs[0]))
+    kept, lines = shown_here([mixed], {"loop_disk": "run as root"})
+    assert kept == [FORGETFUL]
+    assert lines == ["skipped: 1 of 3 signs of 'forgets the last step on restart': run as root"]
+
+
+def test_nothing_is_skipped_where_nothing_is_missing() -> None:
+    assert shown_here(BUGS, {}) == (list(BUGS), [])
 
 
 # --- caught, or not -----------------------------------------------------------------------------------------

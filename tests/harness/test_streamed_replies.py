@@ -62,7 +62,7 @@ def same(streamed: Reply, whole: Reply) -> bool:
 
 
 @pytest.mark.parametrize("reply", [PAY, CLOSE])
-@pytest.mark.parametrize("how", ["", *_DAMAGES])
+@pytest.mark.parametrize("how", ["", *sorted(_DAMAGES.keys() - {"no_choices"})])
 def test_a_stream_holds_the_whole_reply(how: str, reply: Reply) -> None:
     if how:
         reply = damage(how, reply, [dict(PAY.message)], "7/r0/pay/0/2")
@@ -74,6 +74,12 @@ def test_a_stream_holds_the_whole_reply(how: str, reply: Reply) -> None:
 def test_whatever_the_reply_holds(text: str, arguments: dict[str, Any]) -> None:
     for reply in (Reply({"role": "assistant", "content": text}, "stop"), call_reply("f", arguments, text)):
         assert same(put_together(_streamed(HEAD, reply, USAGE)), reply)
+
+
+def test_a_reply_without_a_choice_is_a_stream_of_usage_alone() -> None:
+    found = list(chunks(_streamed(HEAD, damage("no_choices", PAY, [], ""), USAGE)))
+    assert [choice for chunk in found for choice in chunk["choices"]] == []
+    assert [chunk["usage"] for chunk in found if "usage" in chunk] == [USAGE]
 
 
 def test_usage_comes_last_and_once() -> None:

@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from kintsugi.faults.points import Point
 from kintsugi.golden_workflows.spec import load_workflows
 from kintsugi.harness.adapters import ADAPTERS, Unavailable
 from kintsugi.harness.adapters.command import lacking
@@ -18,7 +20,7 @@ from kintsugi.harness.results import Results
 from kintsugi.harness.suite_run import SuiteRun, judge_stored
 from kintsugi.scenarios.planner import plan
 from kintsugi.scenarios.suite import Suite
-from kintsugi.scenarios.trial import Trial
+from kintsugi.scenarios.trial import Strike, Trial
 
 pytestmark = pytest.mark.process
 
@@ -79,8 +81,20 @@ class Idle:
 
     closed = 0
 
+    started = 0
+
     async def start(self, folder: Path) -> dict[str, str]:
+        Idle.started += 1
         return {"KINTSUGI_IDLE_URL": "nowhere"}
+
+    async def kill(self) -> int:
+        return 1
+
+    async def listens(self) -> bool:
+        return False
+
+    async def restart(self) -> None:
+        raise Unavailable("it is none")
 
     def cpu_seconds(self) -> float:
         return 3.0
@@ -100,6 +114,23 @@ async def test_a_shared_server_is_charged_by_runs_and_stopped(tmp_path: Path) ->
         results.end()
     assert results.suts()["naive"]["server"] == {"cpu_seconds": 6.0, "runs": 2}
     assert Idle.closed == 2
+
+
+async def test_what_ends_a_server_is_done_to_one_that_no_other_trial_has(tmp_path: Path) -> None:
+    results = Results(tmp_path / "results")
+    results.begin({"seed": SEED}, resume=False)
+    adapters = {"naive": replace(ADAPTERS["naive"], server=Idle)}
+    work = SuiteRun(WORKFLOWS, results, 2, 1, 60.0, 5.0, lambda _: None, adapters)
+    strike = Strike("store_restart", "server", Point.parse("tool:order[0]#1@before"))
+    kinds: list[tuple[Any, tuple[Strike, ...]]] = [("baseline", ()), ("fault", (strike,))]
+    Idle.started = Idle.closed = 0
+    await work.run([Trial(kind, "naive", "naive", "finance/invoice_payment", strikes) for kind, strikes in kinds])
+    results.end()
+    assert (Idle.started, Idle.closed) == (2, 2)
+    assert work.suts["naive"]["server"]["runs"] == 1, "the other had a server of its own"
+    (struck,) = [result for result in results.trials().values() if result.kind == "fault"]
+    assert (struck.injection, struck.verdict) == ("not_exposed", None)
+    assert struck.reason.endswith("it did not come back: it is none")
 
 
 async def test_the_same_seed_gives_the_same_verdicts(tmp_path: Path) -> None:

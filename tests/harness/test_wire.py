@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from typing import Any
 
 from aiohttp import web
 
@@ -36,7 +37,10 @@ def test_a_body_that_is_cut_short_is_no_body() -> None:
 
 
 class _NoTransport(asyncio.Transport):
-    """A connection's other side, of which nothing is asked."""
+    """A connection's other side, of which only its own address is asked."""
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return ("127.0.0.1", 1) if name == "sockname" else default
 
     def is_closing(self) -> bool:
         return False
@@ -55,7 +59,7 @@ async def test_a_request_whose_sender_died_before_it_was_begun_was_once_unseen()
         begun.append(request.path)
         return web.Response()
 
-    server = WireServer(handle, arrived=arrived.append, handler_cancellation=True)
+    server = WireServer(handle, arrived=arrived.append, ended=lambda *_: None, handler_cancellation=True)
     connection = server()
     connection.connection_made(_NoTransport())
     data = sent(json.dumps(BODY).encode())

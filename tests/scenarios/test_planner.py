@@ -142,7 +142,7 @@ def test_a_sut_whose_runs_nobody_takes_over_meets_no_zombie() -> None:
     suite = suite_of({"fault": "zombie_worker", "shared": 2, "model": 1}, suts=["minimal+naive", "naive+naive"])
     found = plan(suite, WORKFLOWS, 7, lacks={"naive": {"fail_over"}})
     assert len(of(found, "minimal+naive")) == 3 * len(WORKFLOWS)
-    assert {trial.nodes for trial in of(found, "minimal+naive")} == {2}
+    assert {trial.nodes for trial in of(found, "minimal+naive")} <= {2, 3}
     assert of(found, "naive+naive") == []
     assert found.not_applicable == tuple(("naive+naive", name, "zombie_worker") for name in sorted(WORKFLOWS))
 

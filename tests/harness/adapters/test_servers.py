@@ -40,6 +40,58 @@ async def test_a_server_is_ready_when_start_returns_and_gone_when_close_does(tmp
 
 
 @pytest.mark.process
+async def test_a_server_that_was_killed_comes_back_at_the_same_place(tmp_path: Path) -> None:
+    server, (port,) = ServerProcess("listener"), free_ports(1)
+    await server.start([sys.executable, "-c", LISTENER, str(port)], tmp_path / "server", lambda: accepts(port))
+    first, used = server.pid, server.cpu_seconds()
+    assert await server.kill() == first
+    assert not alive(first)
+    assert not await accepts(port)
+    await server.restart()
+    assert server.pid != first
+    assert await answers(f"http://127.0.0.1:{port}/")
+    assert server.cpu_seconds() > used, "what the first one used is counted with it"
+    await server.close()
+    assert not await accepts(port)
+
+
+@pytest.mark.process
+async def test_a_server_that_is_killed_takes_its_children_with_it(tmp_path: Path) -> None:
+    """Those of PostgreSQL are sessions of their own, and would keep its data from being opened again."""
+    child = tmp_path / "child"
+    family = f"""
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(999)"], start_new_session=True)
+open({str(child)!r}, "w").write(f"{{child.pid}}.")
+time.sleep(999)
+"""
+
+    async def ready() -> bool:
+        return child.is_file() and child.read_text().endswith(".")
+
+    server = ServerProcess("family")
+    await server.start([sys.executable, "-c", family], tmp_path, ready)
+    pid = int(child.read_text().rstrip("."))
+    assert servers._lives(pid)
+    await server.kill()
+    assert not servers._lives(pid)
+
+
+@pytest.mark.process
+async def test_a_server_that_had_ended_can_not_be_killed(tmp_path: Path) -> None:
+    server = ServerProcess("listener")
+
+    async def ready() -> bool:
+        return True
+
+    await server.start([sys.executable, "-c", "raise SystemExit(3)"], tmp_path, ready)
+    assert server._process is not None
+    await server._process.wait()
+    with pytest.raises(Unavailable, match="listener: the server had ended with 3"):
+        await server.kill()
+
+
+@pytest.mark.process
 async def test_a_server_that_ends_says_its_last_words(tmp_path: Path) -> None:
     server = ServerProcess("listener")
     with socket.socket() as taken:

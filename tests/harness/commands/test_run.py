@@ -309,14 +309,14 @@ from kintsugi.harness.cli import main
 from kintsugi.harness.suite_run import SuiteRun
 
 limit = int(sys.argv.pop(1))
-run_all = SuiteRun._all
+run_all = SuiteRun.each
 
 async def limited(self, trials, jobs):
     # The launchers are up; they and their workers have no limit.
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
     await run_all(self, trials, jobs)
 
-SuiteRun._all = limited
+SuiteRun.each = limited
 main()
 """
 

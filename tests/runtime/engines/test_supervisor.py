@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,26 @@ def test_a_run_is_left_whole_and_found(tmp_path: Path) -> None:
     leave(tmp_path, "r0", {"chain": "naive"})
     assert list(submitted(tmp_path)) == ["r0"]
     assert submitted(tmp_path)["r0"].read_text() == '{"chain": "naive"}'
+
+
+def test_a_claim_is_on_the_disk_before_it_can_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a power loss one without a name on it was once nobody's: the run had no worker for ever."""
+    leave(tmp_path, "r0", {})
+    done: list[str] = []
+    fsync, link = os.fsync, os.link
+
+    def synced(descriptor: int) -> None:
+        done.append(f"synced {os.pread(descriptor, 100, 0).decode()}")
+        fsync(descriptor)
+
+    def linked(source: str, target: Path) -> None:
+        done.append(f"linked {target.name}")
+        link(source, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "link", linked)
+    assert Supervisor(tmp_path, "node1").claim("r0")
+    assert done == ["synced node1", "linked r0.1"]
 
 
 def test_a_run_has_one_worker_which_keeps_it_over_its_own_restart(tmp_path: Path) -> None:

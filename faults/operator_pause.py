@@ -1,0 +1,32 @@
+"""A person pauses a run and resumes it later, while nothing is wrong or while its worker dies."""
+
+from __future__ import annotations
+
+from kintsugi.faults.actions import Kill, Suspend
+from kintsugi.faults.fault import FaultClass, Form
+from kintsugi.faults.points import Site
+
+__all__ = ["FAULT"]
+
+
+def _step(site: Site) -> bool:
+    """A request that is about to be served, or a run that waits for its person, who answers while it is paused."""
+    point = site.point
+    return (point.kind in {"tool", "model"} and point.phase == "before") or (point.kind, point.phase) == (
+        "human",
+        "waiting",
+    )
+
+
+FAULT = FaultClass(
+    name="operator_pause",
+    layer="execution",
+    what="A person pauses a run, and resumes it later; meanwhile its worker dies, or has just died.",
+    witness="Both verbs acknowledged by the SUT, and what the run asked for in between, which is in the ledger.",
+    dealt_with_by="engine",
+    forms=(
+        Form("paused", _step, (Suspend(),), wants=("operator",)),
+        Form("killed_while_paused", _step, (Suspend(kill=True),), wants=("operator",)),
+        Form("paused_while_down", _step, (Kill(), Suspend()), wants=("operator",)),
+    ),
+)

@@ -1,0 +1,413 @@
+"""Nodes as containers of a Docker engine on this machine: a network for each trial, a container for each worker.
+
+A node reaches the doors through a gateway: a container on the trial's network that passes connections on to sockets
+of the harness, which it finds in a folder that is mounted. So no port is opened to anyone, and to take a node off the
+network cuts it off while the others go on. What the nodes share is the state folder, mounted in each.
+
+A container ends when the harness does, and is removed by the engine as it ends; a network that was left so is removed
+by the next trial.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import itertools
+import os
+import random
+import secrets
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from kintsugi.harness.adapters.adapter import DISTRIBUTION, Unavailable
+from kintsugi.harness.means.image import INSIDE, INTERPRETER, TAG, libraries, mounts, search_path, write_image
+from kintsugi.harness.means.inside import SIGNALLED, splice
+from kintsugi.harness.processes import LAUNCHER, Exit, Process
+from kintsugi.harness.session import Session
+
+__all__ = ["Containers", "Docker"]
+
+REPOSITORY = "kintsugi/python"
+LABEL = "kintsugi.harness"
+"""Says of all that is ours which process of this machine made it."""
+TRIAL_LABEL = "kintsugi.trial"
+SECONDS_MAX = 60.0
+"""How long the engine may take for anything but the end of a container."""
+SUBNETS = [f"198.{18 + n // 4096}.{n // 16 % 256}.{n % 16 * 16}" for n in range(8192)]
+"""Each of sixteen addresses, out of those that are set aside for benchmarks of networks (RFC 2544)."""
+SUBNETS_TRIED = 20
+THREADS_MAX = 4
+"""How much a trial asks of the engine at once."""
+FIRST_PORT = 8001
+FIRST_NODE = 3
+"""The engine's own address, and the gateway's, come before."""
+READY = "ready"
+"""The socket at which the gateway says that it listens."""
+REMOVAL_POLL_SECONDS = 0.02
+FOLDER = "/doors"
+LOG = "/log"
+TIDIED: set[str] = set()
+"""The engines where what was left by others has been removed."""
+_MAKING_THE_IMAGE = threading.Lock()
+
+
+class Docker:
+    """The means: an engine that sees the folders of this machine."""
+
+    about = "nodes as containers"
+
+    def check(self) -> str:
+        """The engine's version. Raises Unavailable."""
+        client = _client()
+        try:
+            return f"Docker engine {client.version()['Version']}"
+        finally:
+            client.close()
+
+    @asynccontextmanager
+    async def prepare(self, session: Session) -> AsyncIterator[None]:
+        """Run the workers of a trial as containers."""
+        containers = Containers(session, await asyncio.to_thread(_client))
+        plain = session.workers, dict(session.urls)
+        try:
+            await containers.open()
+            session.workers, session.equipment["docker"] = containers, containers
+            yield
+        finally:
+            session.workers, session.urls = plain
+            await containers.close()
+
+
+def _client() -> Any:
+    """A client of the engine. Raises Unavailable where there is none that can be used."""
+    try:
+        import docker
+    except ImportError:
+        raise Unavailable(f"docker: the SDK is not installed; pip install '{DISTRIBUTION}[docker]'") from None
+    settings = docker.utils.kwargs_from_env()
+    where = settings.get("base_url") or docker.constants.DEFAULT_UNIX_SOCKET
+    if not where.startswith(("unix://", "http+unix://")):
+        raise Unavailable(f"docker: the engine at {where} does not see this machine's folders; name one by unix://")
+    try:
+        return docker.APIClient(**settings, version="auto", timeout=SECONDS_MAX)
+    except docker.errors.DockerException as error:
+        why = "this user may not use the engine" if "Permission denied" in str(error) else "no engine answers"
+        where = where.removeprefix("http+")
+        raise Unavailable(f"docker: {why} at {where}; start one, or name it by DOCKER_HOST") from None
+
+
+class Containers:
+    """The nodes of one trial, in place of its launcher."""
+
+    def __init__(self, session: Session, client: Any) -> None:
+        self._session = session
+        self._client = client
+        self._name = f"kintsugi-{secrets.token_hex(4)}"
+        self._folder = Path(tempfile.mkdtemp(prefix="kintsugi-"))
+        self._threads = ThreadPoolExecutor(THREADS_MAX)
+        self._labels = {LABEL: _myself(), TRIAL_LABEL: self._name}
+        self._numbers = itertools.count(1)
+        self._addresses: dict[str, str] = {}
+        """Of each node."""
+        self._of_node: dict[str, Process] = {}
+        """The last life of each node's worker."""
+        self._inputs: dict[str, Any] = {}
+        """Of each container, the connection to its standard input."""
+        self._cpu_seconds: dict[str, float] = {}
+        self._passages: dict[asyncio.StreamWriter, str] = {}
+        """Each connection that came through the gateway, with the address it came from."""
+        self._servers: list[asyncio.Server] = []
+        self._subnet = ""
+
+    async def _do(self, what: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        """Ask something of the engine, in a thread that nothing else of the harness waits for."""
+        call = functools.partial(what, *arguments, **named)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call)
+
+    # --- the trial's network ------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Make the image, where it is not there, the network and the gateway; say to the workers where that is."""
+        await self._do(_tidy, self._client)
+        await self._do(_must_have_image, self._client)
+        ready = asyncio.Event()
+        self._servers.append(await asyncio.start_unix_server(lambda *_: ready.set(), self._folder / READY))
+        ports = {name: str(port) for port, name in enumerate(self._session.urls, FIRST_PORT)}
+        for name, url in self._session.urls.items():
+            took = functools.partial(self._took, urlsplit(url).port)
+            self._servers.append(await asyncio.start_unix_server(took, self._folder / name))
+        self._subnet = await self._do(self._make_network)
+        address = _host(self._subnet, 2)
+        command = ["gateway", FOLDER, READY, *(f"{port}={name}" for name, port in ports.items())]
+        await self._start("gateway", address, command, {}, [f"{self._folder}:{FOLDER}"], {})
+        await asyncio.wait_for(ready.wait(), SECONDS_MAX)
+        self._session.urls = {
+            name: f"http://{address}:{ports[name]}{urlsplit(url).path}" for name, url in self._session.urls.items()
+        }
+
+    def _make_network(self) -> str:
+        """Make the trial's network, of addresses that no other has; its subnet."""
+        import docker
+
+        for subnet in random.sample(SUBNETS, SUBNETS_TRIED):
+            pool = docker.types.IPAMPool(subnet=f"{subnet}/28", gateway=_host(subnet, 1))
+            ipam = docker.types.IPAMConfig(pool_configs=[pool])
+            try:
+                self._client.create_network(self._name, "bridge", ipam=ipam, internal=True, labels=self._labels)
+            except docker.errors.APIError as error:
+                if "overlaps" not in str(error):
+                    raise
+            else:
+                return subnet
+        raise RuntimeError("docker: no subnet is left for the network of a trial")
+
+    async def _took(self, port: int | None, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Pass a connection of the gateway on to a door."""
+        try:
+            self._passages[writer] = (await reader.readline()).decode().strip()
+            await splice((reader, writer), await asyncio.open_connection("127.0.0.1", port))
+        except OSError:
+            # The door is closed, or one end was reset.
+            writer.close()
+        finally:
+            self._passages.pop(writer, None)
+
+    # --- containers ---------------------------------------------------------------------------------------------
+
+    async def _start(
+        self,
+        name: str,
+        address: str,
+        command: list[str],
+        environment: Mapping[str, str],
+        binds: list[str],
+        tmpfs: Mapping[str, str],
+    ) -> Process:
+        """Start a container on the trial's network; its process, as this machine knows it."""
+        client, full_name = self._client, f"{self._name}-{name}"
+        endpoint = client.create_endpoint_config(ipv4_address=address)
+        await self._do(
+            client.create_container,
+            f"{REPOSITORY}:{TAG}",
+            [str(INTERPRETER), str(INSIDE), *command],
+            name=full_name,
+            hostname=name,
+            environment=dict(environment),
+            labels=self._labels,
+            user=f"{os.getuid()}:{os.getgid()}",
+            stdin_open=True,
+            networking_config=client.create_networking_config({self._name: endpoint}),
+            host_config=client.create_host_config(
+                binds=[*binds, *(f"{path}:{path}:ro" for path in mounts())],
+                network_mode=self._name,
+                auto_remove=True,
+                read_only=True,
+                tmpfs={"/tmp": "mode=1777", **tmpfs},  # noqa: S108 - the container's own
+                cap_drop=["ALL"],
+                security_opt=["no-new-privileges"],
+                log_config={"Type": "none"},
+            ),
+        )
+        loop = asyncio.get_running_loop()
+        process = Process(full_name, 0, loop.create_future())
+        # A container that is removed as it ends tells how it did only to who has asked before.
+        asking = threading.Event()
+        threading.Thread(target=self._await_end, args=(process, loop, asking), daemon=True).start()
+        await self._do(asking.wait)
+        # Its first process ends with this connection, which ends with the harness.
+        self._inputs[full_name] = await self._do(client.attach_socket, full_name, params={"stdin": 1, "stream": 1})
+        await self._do(client.start, full_name)
+        process.pid = (await self._do(client.inspect_container, full_name))["State"]["Pid"]
+        return process
+
+    def _await_end(self, process: Process, loop: asyncio.AbstractEventLoop, asking: threading.Event) -> None:
+        """Wait until a container has ended and is removed, and say how it ended."""
+        client = self._client
+        try:
+            url = f"{client.base_url}/v{client.api_version}/containers/{process.id}/wait"
+            # The engine answers in two parts: at once, that it will tell, and then what.
+            with client.post(url, params={"condition": "removed"}, timeout=None, stream=True) as answer:
+                answer.raise_for_status()
+                asking.set()
+                code = answer.json()["StatusCode"]
+        except Exception as error:  # noqa: BLE001 - whatever it was, nobody would tell of the end any more
+            asking.set()
+            say = functools.partial(process.ended.set_exception, RuntimeError(f"docker: {process.id}: {error}"))
+        else:
+            signal = max(code - SIGNALLED, 0)
+            seen = f"the engine says that it exited with {code} and is removed"
+            ended = Exit(-signal if signal else code, signal, self._cpu_seconds.get(process.id, 0.0), seen)
+            say = functools.partial(process.ended.set_result, ended)
+        with contextlib.suppress(RuntimeError):  # The loop is closed: nobody waits.
+            loop.call_soon_threadsafe(say)
+
+    # --- what a launcher does for workers as processes --------------------------------------------------------------
+
+    async def spawn(self, environment: Mapping[str, str], folder: Path, log: Path, *, cold: bool) -> Process:
+        """Start a container for a worker, which waits for `go`; its scratch folder is in it, and ends with it."""
+        session, node = self._session, environment["KINTSUGI_WORKER_ID"]
+        address = self._addresses.setdefault(node, _host(self._subnet, FIRST_NODE + len(self._addresses)))
+        await self._do(log.touch)
+        told = {**environment, "PYTHONPATH": os.pathsep.join(search_path()), "HOME": str(folder)}
+        command = ["node", str(LAUNCHER.resolve()), LOG, session.adapter.side, session.adapter.chains]
+        binds = [f"{session.state_folder}:{session.state_folder}", f"{log}:{LOG}"]
+        name = f"{node}-{next(self._numbers)}"
+        process = self._of_node[node] = await self._start(
+            name, address, command, told, binds, {str(folder): "mode=1777"}
+        )
+        if node in session.cut_off:
+            await self._do(self._client.disconnect_container_from_network, process.id, self._name)
+        return process
+
+    def go(self, process: Process) -> None:
+        """Let a started worker run."""
+        self._inputs[process.id]._sock.sendall(b"g")  # noqa: SLF001 - the SDK wraps it for reading only
+
+    async def kill(self, process: Process) -> Exit:
+        """`docker kill`, and wait until the container is removed; how its worker ended, which may be by itself."""
+        import docker
+
+        if process.alive:
+            with contextlib.suppress(docker.errors.APIError):  # It has ended meanwhile.
+                used = await self._do(self._client.stats, process.id, stream=False, one_shot=True)
+                self._cpu_seconds[process.id] = used["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9
+                await self._do(self._client.kill, process.id)
+        return await asyncio.shield(process.ended)
+
+    async def stop(self, process: Process) -> bool:
+        """`docker pause`; whether the engine says that it stands still."""
+        return await self._turn(process, self._client.pause, running=False)
+
+    async def resume(self, process: Process) -> bool:
+        """`docker unpause`; whether the engine says that it goes on."""
+        return await self._turn(process, self._client.unpause, running=True)
+
+    async def _turn(self, process: Process, turn: Callable[[str], None], *, running: bool) -> bool:
+        import docker
+
+        with contextlib.suppress(docker.errors.APIError):
+            await self._do(turn, process.id)
+            state = (await self._do(self._client.inspect_container, process.id))["State"]
+            process.running = state["Running"] and not state["Paused"]
+        return process.alive and process.running is running
+
+    # --- a partition ------------------------------------------------------------------------------------------------
+
+    async def disconnect(self, node: str) -> bool:
+        """`docker network disconnect` of a node, and the end of what had come from it; whether it is on no network."""
+        import docker
+
+        name = self._of_node[node].id
+        try:
+            await self._do(self._client.disconnect_container_from_network, name, self._name)
+            self._abort(self._addresses[node])
+            return not await self._networks(name)
+        except docker.errors.NotFound:  # Its worker has ended.
+            return False
+
+    def _abort(self, address: str = "") -> None:
+        """End every connection from an address, or from anywhere, so that what arrives late on one reaches nobody."""
+        for writer in [writer for writer, where in self._passages.items() if address in {"", where}]:
+            writer.transport.abort()
+
+    async def connect(self, node: str) -> bool:
+        """`docker network connect` of a node, with the address it had; whether it is on the trial's network."""
+        import docker
+
+        name, address = self._of_node[node].id, self._addresses[node]
+        try:
+            await self._do(self._client.connect_container_to_network, name, self._name, ipv4_address=address)
+            return list(await self._networks(name)) == [self._name]
+        except docker.errors.NotFound:  # Its worker has ended.
+            return False
+
+    async def _networks(self, name: str) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = (await self._do(self._client.inspect_container, name))["NetworkSettings"]["Networks"]
+        return found
+
+    # --- the end ----------------------------------------------------------------------------------------------------
+
+    async def close(self) -> None:
+        """Remove the trial's containers and its network, whatever state they are in."""
+        for server in self._servers:
+            server.close()
+        self._abort()
+        try:
+            await self._do(_remove, self._client, {"label": f"{TRIAL_LABEL}={self._name}"})
+        finally:
+            for connection in self._inputs.values():
+                connection.close()
+            shutil.rmtree(self._folder, ignore_errors=True)
+            self._client.close()
+            self._threads.shutdown(wait=False)
+
+
+def _host(subnet: str, number: int) -> str:
+    """The address of a number in a subnet."""
+    network, _, first = subnet.rpartition(".")
+    return f"{network}.{int(first) + number}"
+
+
+def _myself() -> str:
+    """A name for this process that no other on this machine ever has."""
+    return f"{os.getpid()}-{_started(os.getpid())}"
+
+
+def _started(pid: int) -> str:
+    """When a process was started, in the kernel's clock ticks; empty where there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
+
+
+def _tidy(client: Any) -> None:
+    """Remove what harnesses have left that are gone, once for each engine."""
+    if client.base_url in TIDIED:
+        return
+    TIDIED.add(client.base_url)
+    left = [*client.containers(all=True, filters={"label": LABEL}), *client.networks(filters={"label": LABEL})]
+    for maker in {thing["Labels"][LABEL] for thing in left}:
+        pid, _, started = maker.partition("-")
+        if _started(int(pid)) != started:
+            _remove(client, {"label": f"{LABEL}={maker}"})
+
+
+def _remove(client: Any, filters: Mapping[str, str]) -> None:
+    """Remove containers, whether they run or not, and then networks."""
+    import docker
+
+    for container in client.containers(all=True, filters=filters):
+        # Its removal may be under way, as it has just ended.
+        with contextlib.suppress(docker.errors.NotFound, docker.errors.APIError):
+            client.remove_container(container["Id"], force=True)
+    until = time.monotonic() + SECONDS_MAX
+    while client.containers(all=True, filters=filters) and time.monotonic() < until:
+        time.sleep(REMOVAL_POLL_SECONDS)
+    for network in client.networks(filters=filters):
+        with contextlib.suppress(docker.errors.NotFound):
+            client.remove_network(network["Id"])
+
+
+def _must_have_image(client: Any) -> None:
+    """Make the image, where the engine does not have it."""
+    import docker
+
+    with _MAKING_THE_IMAGE:
+        try:
+            client.inspect_image(f"{REPOSITORY}:{TAG}")
+        except docker.errors.ImageNotFound:
+            with tempfile.TemporaryDirectory(prefix="kintsugi-") as folder:
+                path = Path(folder) / "image.tar"
+                write_image(path)
+                where = ":".join(sorted({str(library.parent) for library in libraries()}))
+                client.import_image(str(path), repository=REPOSITORY, tag=TAG, changes=[f"ENV LD_LIBRARY_PATH={where}"])

@@ -1,0 +1,48 @@
+"""SUTs with one bug each in what they take a machine to be: its disk, its power, its clock. See `planted`."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+
+from kintsugi.runtime import carried, journal, worker
+from kintsugi.runtime.clock import RunClock
+from kintsugi.runtime.engines.planted import Planted
+from kintsugi.runtime.journal import Claim, Journal
+from kintsugi.runtime.store import Event, JournalUnavailable, connect
+
+__all__ = ["DOES_NOT_SYNC", "GOES_BY_THE_WALL_CLOCK", "GOES_ON_UNRECORDED"]
+
+
+def _unsynced(state_dir: str | os.PathLike[str]) -> sqlite3.Connection:
+    """A connection whose commits are with the operating system, and may never reach the disk."""
+    connection = connect(state_dir)
+    connection.execute("PRAGMA synchronous=OFF")
+    return connection
+
+
+DOES_NOT_SYNC = Planted((journal, "connect", _unsynced))
+
+
+class _Careless(Journal):
+    """What can't be recorded is taken to be."""
+
+    async def append(self, claim: Claim, events: Iterable[Event], *, end: bool = False) -> None:
+        with suppress(JournalUnavailable):
+            await super().append(claim, events, end=end)
+
+
+GOES_ON_UNRECORDED = Planted((worker, "Journal", _Careless))
+
+
+class _WallClock(RunClock):
+    """The time of a run is whatever the machine says at the moment."""
+
+    def now(self) -> float:
+        return time.time()
+
+
+GOES_BY_THE_WALL_CLOCK = Planted((carried, "RunClock", _WallClock))
