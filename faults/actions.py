@@ -118,8 +118,8 @@ class Partition:
     At once where another node has taken the run over; not before the node has sent something. Or cut it off from its
     store alone, until another node has taken the run over.
     Witness: at least one request was kept from its service meanwhile, and then the node was healed; of a container, its
-    networks as the engine lists them, without the trial's and then with it; of a store, connections that ended, new ones
-    that were refused until it was healed.
+    networks as the engine lists them, without the trial's and then with it; of a store, connections that ended, and new
+    ones that were refused until it was healed.
     """
 
     seconds: float

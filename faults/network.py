@@ -52,7 +52,7 @@ FAULT = FaultClass(
         _service("reset_peer", Toxic("reset_peer", (("timeout", 0),))),
         _service("limit_data", Toxic("limit_data")),
         _service("limit_data_twice", Toxic("limit_data", responses=2)),
-        _service("slow_close", Toxic("slow_close", (("delay", 400),))),
+        _service("slow_close", Toxic("slow_close", (("delay", 800),))),
         _service("down", Toxic("down", seconds=0.15)),
         _store("store_latency", Toxic("latency", (("latency", 250), ("jitter", 50)), seconds=1.5, link="store")),
         _store("store_timeout", Toxic("timeout", (("timeout", 0),), seconds=1.0, link="store")),

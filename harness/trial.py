@@ -272,7 +272,8 @@ class _Stage:
             cpu_seconds=ended.cpu_seconds,
             output=tail,
         )
-        if not session.closing and ended.code != 0 and generation.restart and len(session.generations) < self.starts_max:
+        again = ended.code != 0 and generation.restart and len(session.generations) < self.starts_max
+        if again and not session.closing:
             self.restarting += 1
             await asyncio.sleep(SUPERVISOR_SECONDS)
             await session.may_start.wait()

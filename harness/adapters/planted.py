@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from kintsugi.harness.adapters import minimal
+from kintsugi.harness.adapters import dbos, minimal
 from kintsugi.harness.adapters.adapter import Adapter
+from kintsugi.harness.adapters.postgres import PostgresServer
 
-__all__ = ["PLANTED"]
+__all__ = ["DOES_NOT_FLUSH", "PLANTED"]
 
 RUNTIME = "kintsugi.runtime.engines.planted"
 MACHINE = "kintsugi.runtime.engines.planted_machine"
@@ -52,3 +53,11 @@ PLANTED: Mapping[str, Adapter] = {
     )
 }
 """Every one by its name."""
+
+DOES_NOT_FLUSH = replace(
+    next(adapter for adapter in dbos.ADAPTERS if adapter.name == "dbos_postgres"),
+    name="planted_does_not_flush",
+    about="DBOS on a PostgreSQL that acknowledges what is not yet on the disk.",
+    server=lambda: PostgresServer({"synchronous_commit": "off", "wal_writer_delay": "10s"}),
+)
+"""What the end of a database shows; not one of `PLANTED`, since it needs an engine and PostgreSQL."""

@@ -83,7 +83,9 @@ class PostgresServer:
     As root it runs as the system's user `postgres`, because PostgreSQL refuses to be root.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Mapping[str, str] | None = None) -> None:
+        """`settings` are used in place of those of the same names in `SETTINGS`."""
+        self._settings = {**SETTINGS, **(settings or {})}
         self._process = ServerProcess("postgres")
         self._elsewhere: Path | None = None
         self._port = 0
@@ -187,7 +189,7 @@ class PostgresServer:
             return _status(data, self._process.pid) == "ready"
 
         async def start(port: int) -> None:
-            settings = [word for name, value in SETTINGS.items() for word in ("-c", f"{name}={value}")]
+            settings = [word for name, value in self._settings.items() for word in ("-c", f"{name}={value}")]
             argv = [str(program), "-D", str(data), "-p", str(port), *settings]
             await self._process.start(
                 argv, data.parent, ready, user=user.pw_uid if user else None, at_death=signal.SIGQUIT

@@ -125,11 +125,13 @@ def library(environment: Mapping[str, str]) -> Path:
     """The file of libfaketime. Raises Unavailable."""
     if told := environment.get(VARIABLE):
         if not Path(told).is_file():
-            raise Unavailable(f"{VARIABLE} names {told}, which is not there")
+            raise Unavailable(f"fake_clock: {VARIABLE} names {told}, which is not there")
         return Path(told).resolve()
     for found in sorted(path for place in PLACES for path in Path("/").glob(place)):
         return found.resolve()
-    raise Unavailable(f"libfaketime is not here: install it (Debian: faketime), or name its file in {VARIABLE}")
+    raise Unavailable(
+        f"fake_clock: libfaketime is not here; install it (Debian: faketime), or name its file in {VARIABLE}"
+    )
 
 
 class FakeClock:
@@ -170,9 +172,9 @@ def _checked(_: str) -> str:
             finally:
                 clock.close()
         except (OSError, subprocess.SubprocessError) as problem:
-            raise Unavailable(f"{found} does not work here: {problem}") from None
+            raise Unavailable(f"fake_clock: {found} does not work here: {problem}") from None
     if round(off, 2) != 6.0 or abs(monotonic) > PROBE_SECONDS:
-        raise Unavailable(f"{found} does not set clocks as it should: {off:.2f} h in place of 6")
+        raise Unavailable(f"fake_clock: {found} does not set clocks as it should: {off:.2f} h in place of 6")
     return str(found)
 
 

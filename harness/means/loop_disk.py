@@ -123,7 +123,7 @@ class LoopDisk(mounts.Mounter):
         try:
             mounts.attempt(script, privileged=True)
         except Unavailable as problem:
-            raise Unavailable(f"power loss needs root, mkfs.ext4 (e2fsprogs) and loop devices: {problem}") from None
+            raise Unavailable(f"loop_disk: it takes root, mkfs.ext4 (e2fsprogs) and loop devices: {problem}") from None
         return "ext4 can be mounted from a file"
 
     def _place(self) -> asyncio.Semaphore:

@@ -21,11 +21,11 @@ class Means(Protocol):
         ...
 
     def prepare(self, session: Session) -> AbstractAsyncContextManager[None]:
-        """Wrap a trial: entered when its ports are open, before its state is provisioned; left when its workers are dead.
+        """Wrap a trial: entered when its ports are open, before its state is made; left when its workers are dead.
 
         May change what workers are told (``session.urls``, ``session.environment``), where they run
-        (``session.workers``), whether they are executed afresh (``session.afresh``) and what the state folder is. What is
-        to be done once that is provisioned goes into ``session.provisioned``; deeds find what it left in
+        (``session.workers``), whether they are executed afresh (``session.afresh``) and what the state folder is. What
+        is to be done once that is provisioned goes into ``session.provisioned``; deeds find what it left in
         ``session.equipment``. Its mounts are made in a namespace of our own (see `mounts.Mounter`).
         """
         ...

@@ -40,20 +40,20 @@ def enter_namespace() -> None:
     uid, gid = os.geteuid(), os.getegid()
     # That of a user is possible only while there is one thread; and root would lose all other users in it.
     if _LIBC.unshare(CLONE_NEWNS | (CLONE_NEWUSER if uid else 0)) != 0:
-        raise Unavailable(f"no mount namespace of our own ({os.strerror(ctypes.get_errno())}): run as root")
+        raise Unavailable(f"mounts: no namespace of our own ({os.strerror(ctypes.get_errno())}): run as root")
     if uid:
         Path("/proc/self/setgroups").write_text("deny")
         Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
         Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
     if _LIBC.mount(None, b"/", None, MS_REC | MS_PRIVATE, None) != 0:
-        raise Unavailable(f"mounts can't be kept to ourselves ({os.strerror(ctypes.get_errno())}): run as root")
+        raise Unavailable(f"mounts: they can't be kept to ourselves ({os.strerror(ctypes.get_errno())}): run as root")
     _entered.add(os.getpid())
 
 
 def must_be_entered() -> None:
     """Raise Unavailable where a mount would be seen by others, and by none of our workers."""
     if os.getpid() not in _entered:
-        raise Unavailable("no mount namespace of our own was entered before the workers' launchers were started")
+        raise Unavailable("mounts: no namespace of our own was entered before the workers' launchers were started")
 
 
 def mount_tmpfs(folder: Path, size_bytes: int, *, writable: bool = True) -> None:

@@ -28,7 +28,7 @@ class SmallDisk(mounts.Mounter):
             mounts.attempt("mkdir disk; mount -t tmpfs -o size=1m tmpfs disk", privileged=False)
         except Unavailable as problem:
             raise Unavailable(
-                f"a small disk needs root, or user namespaces that may mount a tmpfs: {problem}"
+                f"small_disk: it takes root, or user namespaces that may mount a tmpfs: {problem}"
             ) from None
         return f"a tmpfs of {SIZE_BYTES // 2**20} MB can be mounted"
 

@@ -86,7 +86,7 @@ def test_mounts_die_with_the_process_and_are_seen_by_nobody_else(tmp_path: Path,
 
 def test_nothing_is_mounted_where_others_would_see_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mounts, "_entered", set())
-    with pytest.raises(Unavailable, match="no mount namespace of our own"):
+    with pytest.raises(Unavailable, match="no namespace of our own"):
         mounts.mount_tmpfs(tmp_path, 2**20)
     assert not tmp_path.is_mount()
 

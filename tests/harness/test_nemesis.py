@@ -631,7 +631,8 @@ def met_a_toxic(ran: Ran, action: actions.Toxic) -> None:
         assert witnessed["swallowed_bytes"] > 0
     else:
         assert witnessed["seconds"] >= witnessed["least_seconds"] > 0
-        assert all(ran.delivered(event["request"]) for event in met)
+        # On a machine that is slow enough, a client may have given up on it.
+        assert ran.delivered(witnessed["request"]) != ("gave up" in witnessed["evidence"])
 
 
 def disk_filled(ran: Ran, action: actions.FillDisk) -> None:

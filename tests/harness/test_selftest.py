@@ -44,6 +44,8 @@ EVERY_BUG = {
     "does not sync its journal",
     "goes on when it can't record",
     "begins a run anew that is submitted again",
+    "forgets a pause on restart",
+    "knows its steps by their position",
 }
 
 # --- the table ----------------------------------------------------------------------------------------------

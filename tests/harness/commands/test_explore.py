@@ -103,7 +103,7 @@ def run(environment: dict[str, str], *arguments: str) -> subprocess.CompletedPro
 @pytest.mark.parametrize(
     ("sut", "looking_for", "rule"),
     [
-        ("planted_no_key", "corrupted", "an effect happens at most once"),
+        ("planted_dies_silently", "lost", "every submitted run ends with a report"),
         ("planted_asks_again", "asked_again", "an approval that is good is not asked for again"),
     ],
 )
