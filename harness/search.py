@@ -206,7 +206,8 @@ class Search:
             smallest = await self._shrunk(failing.trial, least)
             if smallest != failing.trial:
                 again = await self._confirmed(found, smallest)
-                found = again if again.confirmed.k else found
+                fewer = len(smallest.schedule) < len(failing.trial.schedule) and again.confirmed.k
+                found = again if fewer or again.confirmed.k >= found.confirmed.k else found
         self.kept(found)
         return found
 
