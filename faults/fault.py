@@ -44,6 +44,8 @@ class Form:
     """Whether the fault outlasts a declared budget, so that stopping for a person is right."""
     wants: tuple[Trait, ...] = ()
     """What a SUT must have for it to apply."""
+    drifts: Literal["", "any", "instruction"] = ""
+    """Which of a site's declared drifts it brings about, each in a trial of its own; none where empty."""
     needs: str = ""
     """What the machine must have for it, by its name in `kintsugi.harness.means`; without it the cell is a gap."""
 

@@ -56,6 +56,8 @@ class Site:
     """``key``, ``lookup`` or ``none`` for a write's boundary, else empty."""
     drifts: tuple[str, ...] = ()
     """The declared drifts of the wait that this point is in."""
+    instructions: tuple[str, ...] = ()
+    """Those of them that correct an instruction."""
     holds: tuple[Holds, ...] = ()
     """What a read's declared result is sure to hold."""
     guarded: bool = False

@@ -20,7 +20,7 @@ FAULT = FaultClass(
     witness="The record's version moved on after the run had read it and before the effect that rests on it.",
     dealt_with_by="chain",
     forms=(
-        Form("while_waiting", _waiting, (Drift(),)),
-        Form("while_restarting", _waiting, (Kill(), Drift())),
+        Form("while_waiting", _waiting, (Drift(),), drifts="any"),
+        Form("while_restarting", _waiting, (Kill(), Drift()), drifts="any"),
     ),
 )

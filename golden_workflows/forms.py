@@ -208,6 +208,8 @@ class Drift(_Strict):
     """``collection/id``."""
     set: dict[str, Any] = Field(min_length=1)
     outcome: Literal["refresh", "flag"] = "refresh"
+    instruction: bool = False
+    """Whether the record is what somebody has asked for, so that its change is a corrected instruction."""
     effects: list[Effect]
     anew: list[Effect] | None = None
     """Only for ``flag``: the effects of a run whose every read came after the change."""

@@ -80,6 +80,7 @@ INVOICE = "finance/invoice_payment"
 REFUND = "finance/customer_refund"
 LEADS = "marketing/lead_follow_up"
 LETTERS = "data/dead_letter_replay"
+CAMPAIGN = "marketing/campaign_launch"
 BACKFILL = "data/partition_backfill"
 
 BUGS: Sequence[Bug] = (
@@ -190,6 +191,13 @@ BUGS: Sequence[Bug] = (
                 "corrupted",
                 "stale effect of shop.refund",
                 drift="partly_refunded",
+            ),
+            Sign(
+                CAMPAIGN,
+                "stale_context.corrected_then_killed@human:create[0]#1@waiting",
+                "corrupted",
+                "stale effect of ads.create_campaign",
+                drift="budget_cut",
             ),
         ),
     ),

@@ -75,7 +75,7 @@ def candidates(
             continue
         for site in every:
             if form.applies(site):
-                drifts = site.drifts if fault == "stale_data" else ("",)
+                drifts = {"": ("",), "any": site.drifts, "instruction": site.instructions}[form.drifts]
                 found.extend(Candidate(form, site, drift) for drift in drifts)
     return found
 

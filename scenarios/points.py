@@ -73,7 +73,7 @@ def _sites(workflow: Workflow, chain: str) -> Iterator[Site]:
         elif call.kind == "model" and chain == "optimized":
             yield from _model(call.step, call.item, 1, "answer")
         elif call.kind == "sleep":
-            yield Site(Point("timer", call.step, phase="waiting"), drifts=_drifts(workflow, call.step))
+            yield _waiting(workflow, Point("timer", call.step, phase="waiting"))
     if chain in REACT:
         yield from _model(END, 0, 1, "close")
     for phase in ("before", "committed", "after"):
@@ -103,12 +103,15 @@ def _holds(tool: Tool) -> tuple[Holds, ...]:
 
 
 def _approval(workflow: Workflow, call: Call) -> Iterator[Site]:
-    for phase in ("before", "committed", "waiting"):
-        drifts = _drifts(workflow, call.step) if phase == "waiting" else ()
-        yield Site(Point("human", call.step, call.item, 1, phase), drifts=drifts)
+    for phase in ("before", "committed"):
+        yield Site(Point("human", call.step, call.item, 1, phase))
+    yield _waiting(workflow, Point("human", call.step, call.item, 1, "waiting"))
     for phase in ("before", "after"):
         yield Site(Point("decision", call.step, call.item, 1, phase))
 
 
-def _drifts(workflow: Workflow, step: str) -> tuple[str, ...]:
-    return tuple(drift.name for drift in workflow.drifts.values() if drift.step == step)
+def _waiting(workflow: Workflow, point: Point) -> Site:
+    """The site of a wait, with what may change meanwhile."""
+    drifts = [drift for drift in workflow.drifts.values() if drift.step == point.step]
+    instructions = tuple(drift.name for drift in drifts if drift.instruction)
+    return Site(point, drifts=tuple(drift.name for drift in drifts), instructions=instructions)
