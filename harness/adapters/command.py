@@ -230,6 +230,14 @@ def to_records(own: Mapping[str, Adapter]) -> dict[str, dict[str, Any]]:
 def recorded(records: Mapping[str, Mapping[str, Any]]) -> dict[str, Adapter]:
     """The adapters of a results folder, as far as planning and reporting need them; their files may be gone."""
     return {
-        name: Adapter(name, record["about"], SIDE, record["decisions"], fails_over=record["fails_over"], own_chain=True)
+        name: Adapter(
+            name,
+            record["about"],
+            SIDE,
+            record["decisions"],
+            fails_over=record["fails_over"],
+            own_chain=True,
+            execs=True,
+        )
         for name, record in records.items()
     }

@@ -9,8 +9,9 @@ from kintsugi.harness.processes import VerbFailed
 
 __all__ = ["suspend"]
 
-NOTICE_SECONDS = 0.5
-"""How long after it was acknowledged a pause may take to be heard of by whoever carries the run; the same for all."""
+NOTICE_SECONDS = 1.0
+"""How long after it was acknowledged a pause may take to be heard of by whoever carries the run; the same for all, and
+shorter than any client's time-out."""
 RETRY_SECONDS = 0.1
 
 

@@ -719,6 +719,10 @@ def test_every_form_is_witnessed_and_mended(ran: Mapping[str, Ran], fault: str, 
     if result.verdict == "correct_halt":
         # Right only where a budget is spent for good, or the tool leaves in doubt whether it has acted.
         assert one.form.may_halt or "opaque" in result.reason or "flagged" in result.reason
+    elif result.verdict == "needless_halt":
+        # A bystander may be killed just between recording a call that can't be repeated and making it.
+        assert fault == "poison_workflow"
+        assert "was never called" in result.reason
     else:
         assert result.verdict == "correct", result.reason
     assert one.events[-1]["what"] == "closed"
