@@ -66,7 +66,7 @@ def candidates(
 ) -> list[Candidate]:
     """Every (form, site) of a fault class that applies to a workflow and chain; a drift is a candidate of its own.
 
-    `every` are the sites, where they are known already.
+    `every` are the sites, where they are not those that suites draw from.
     """
     found: list[Candidate] = []
     every = sites(workflow, chain) if every is None else every
@@ -141,7 +141,7 @@ def targets(
         if not suite.wants(name):
             continue
         for share in suite.faults:
-            frame = candidates(workflows[name], chain, share.fault, share.forms)
+            frame = _frame(workflows[name], chain, share)
             apt = [candidate for candidate in frame if not lacking & set(candidate.form.wants)]
             trials = [_trial("fault", sut, chain, name, share.fault, candidate, 0, 1.0) for candidate in apt]
             found += [Target(trial, whole=share.all) for trial in trials]
@@ -153,7 +153,7 @@ def targets(
 
 
 def _pairs_of(workflow: Workflow, chain: str) -> list[tuple[Site, Site]]:
-    every = sites(workflow, chain)
+    every = sites(workflow, chain, whole=True)
     return [(first, second) for first in every for second in met_in_recovery(every, first)]
 
 
@@ -225,7 +225,7 @@ def _physical(candidate: Candidate) -> _Physical:
 def _draw(
     workflow: Workflow, chain: str, share: FaultShare, suite: str, seed: int, taken: Collection[_Physical]
 ) -> list[tuple[Candidate, float]]:
-    frame = candidates(workflow, chain, share.fault, share.forms)
+    frame = _frame(workflow, chain, share)
     if share.all:
         return [(candidate, 1.0) for candidate in frame if _physical(candidate) not in taken]
     model = [candidate for candidate in frame if candidate.site.point.kind == "model"]
@@ -233,6 +233,11 @@ def _draw(
     names = (suite, share.fault, workflow.name)
     drawn = _deal(shared, share.shared, _rng(seed, *names), taken)
     return drawn + _deal(model, share.model, _rng(seed, *names, chain), taken)
+
+
+def _frame(workflow: Workflow, chain: str, share: FaultShare) -> list[Candidate]:
+    """What a share is drawn from, or all of what it takes."""
+    return candidates(workflow, chain, share.fault, share.forms, sites(workflow, chain, whole=share.all))
 
 
 def _deal(

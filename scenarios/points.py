@@ -23,15 +23,19 @@ _WRITE_PHASES = ("before", "during", "committed", "after")
 _MODEL_PHASES = ("before", "during", "after")
 
 
-def sites(workflow: Workflow, chain: str) -> list[Site]:
+def sites(workflow: Workflow, chain: str, *, whole: bool = False) -> list[Site]:
     """The sites of a clean run, in the order in which it crosses them.
 
     Tool, approval, timer, submit and end sites are the same for every chain. The model of a ReAct chain is asked
     before every call (and once more for the last word); an optimized chain's only at the plan's questions. Sites that
     an agent of another make does not cross are never exposed, and count for nothing.
+
+    The frame that suites draw from lacks one point, the acknowledgement of a question to a person: adding it would
+    change what the frozen ones draw. The `whole` frame has it.
     """
     guarded = any(call.needs_approval for call in trajectory(workflow))
-    return [replace(site, guarded=guarded) for site in _sites(workflow, chain)]
+    every = (replace(site, guarded=guarded) for site in _sites(workflow, chain))
+    return [site for site in every if whole or (site.point.kind, site.point.phase) != ("human", "after")]
 
 
 def met_in_recovery(every: Sequence[Site], first: Site) -> list[Site]:
@@ -40,7 +44,8 @@ def met_in_recovery(every: Sequence[Site], first: Site) -> list[Site]:
     Those of every later boundary. And those of the same one, from its beginning, where nothing had come of the request;
     or where a write had happened that only another request with the same key can tell of. What some runtime does
     beyond that, as looking an effect up, is no point of the plan. Nor is a timer right after a boundary that is not
-    crossed again: no request then tells when the SUT is parked on it.
+    crossed again: no request then tells when the SUT is parked on it. Nor `first` itself: two kills at one point are
+    ``worker_kill.again_in_recovery``.
     """
     boundary = _boundary(first)
     places = [_boundary(site) for site in every]
@@ -49,10 +54,13 @@ def met_in_recovery(every: Sequence[Site], first: Site) -> list[Site]:
     later = [site for site, place in zip(every[end:], places[end:], strict=True) if place != boundary]
     phase, again = first.point.phase, every[at:end]
     if phase in {"before", "during"} and first.point.kind != "decision":
-        return [*again, *later]
+        return [site for site in [*again, *later] if site != first]
     if phase == "committed" and first.idempotency == "key":
         return [*(site for site in again if site.point.phase in {"before", "after"}), *later]
-    return later[1:] if later and later[0].point.kind == "timer" else later
+    # The person's delay goes on, whatever becomes of the worker.
+    delayed = first.point.kind == "human" and phase != "waiting"
+    parked = [site for site in again if delayed and site.point.phase == "waiting"]
+    return parked + (later[1:] if later and later[0].point.kind == "timer" else later)
 
 
 def _boundary(site: Site) -> Point:
@@ -103,7 +111,7 @@ def _holds(tool: Tool) -> tuple[Holds, ...]:
 
 
 def _approval(workflow: Workflow, call: Call) -> Iterator[Site]:
-    for phase in ("before", "committed"):
+    for phase in ("before", "committed", "after"):
         yield Site(Point("human", call.step, call.item, 1, phase))
     yield _waiting(workflow, Point("human", call.step, call.item, 1, "waiting"))
     for phase in ("before", "after"):

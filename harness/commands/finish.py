@@ -56,7 +56,7 @@ def summarise(
     }
     chains = {trial.chain for trial in plan.trials}
     frame = {
-        (chain, name): [str(site.point) for site in sites(workflow, chain)]
+        (chain, name): [str(site.point) for site in sites(workflow, chain, whole=suite.pairs is not None)]
         for chain in chains
         for name, workflow in workflows.items()
         if suite.wants(name)

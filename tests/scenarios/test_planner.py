@@ -323,7 +323,7 @@ def test_a_suite_without_faults_still_has_its_baselines() -> None:
 
 def test_every_pair_of_a_named_workflow_and_a_weighed_draw_of_the_others(restock: Workflow) -> None:
     named = Suite(name="s", version=1, about="-", suts=["minimal+optimized"], pairs=Pairs(all=["shop/*"]))
-    every = sites(restock, "optimized")
+    every = sites(restock, "optimized", whole=True)
     frame = {(str(first.point), str(second.point)) for first in every for second in met_in_recovery(every, first)}
     trials = [t for t in plan(named, {"shop/restock": restock}, 7).trials if t.schedule]
     assert {tuple(str(strike.point) for strike in trial.schedule) for trial in trials} == frame
@@ -342,7 +342,9 @@ def test_a_share_of_all_strikes_every_point_and_form(restock: Workflow) -> None:
     suite = Suite(name="s", version=1, about="-", suts=["minimal+optimized"], faults=[share])
     trials = [t for t in plan(suite, {"shop/restock": restock}, 7).trials if t.schedule]
     assert [str(t.schedule[0].point) for t in trials] != []
-    assert {str(t.schedule[0].point) for t in trials} == {str(site.point) for site in sites(restock, "optimized")}
+    assert {str(t.schedule[0].point) for t in trials} == {
+        str(site.point) for site in sites(restock, "optimized", whole=True)
+    }
     found = targets(suite, {"shop/restock": restock}, "minimal", "optimized")
     assert {t.trial.what for t in found} == {t.what for t in trials}
     assert all(target.whole for target in found)

@@ -141,12 +141,12 @@ def test_every_declared_drift_has_a_wait_to_strike_in(name: str) -> None:
     ("first", "met"),
     [
         # Nothing had come of it: the request is made again, and every phase of it is met again.
-        ("tool:tell[1]#1@before", "tool:tell[1]#1@before/during/committed/after end:end[0]#1@before/committed/after"),
-        ("tool:tell[1]#1@during", "tool:tell[1]#1@before/during/committed/after end:end[0]#1@before/committed/after"),
+        ("tool:tell[1]#1@before", "tool:tell[1]#1@during/committed/after end:end[0]#1@before/committed/after"),
+        ("tool:tell[1]#1@during", "tool:tell[1]#1@before/committed/after end:end[0]#1@before/committed/after"),
         # It had happened, and nothing but a person can tell: only what follows is met for sure.
         ("tool:tell[1]#1@committed", "end:end[0]#1@before/committed/after"),
         ("tool:tell[1]#1@after", "end:end[0]#1@before/committed/after"),
-        ("end:end[0]#1@before", "end:end[0]#1@before/committed/after"),
+        ("end:end[0]#1@before", "end:end[0]#1@committed/after"),
         ("end:end[0]#1@committed", ""),
         ("end:end[0]#1@after", ""),
     ],
@@ -182,3 +182,12 @@ def test_a_timer_after_a_boundary_that_is_not_crossed_again_can_not_be_told(rest
     assert timer in met_in_recovery(every, by_name["tool:order[0]#1@during"])
     assert timer in met_in_recovery(every, by_name["tool:order[0]#1@committed"])
     assert timer not in met_in_recovery(every, by_name["tool:order[0]#1@after"])
+
+
+def test_the_whole_frame_has_the_acknowledgement_of_a_question_too(restock: Workflow) -> None:
+    drawn_from, whole = sites(restock, "optimized"), sites(restock, "optimized", whole=True)
+    (more,) = [site for site in whole if site not in drawn_from]
+    assert str(more.point) == "human:order[0]#1@after"
+    assert [site for site in whole if site != more] == drawn_from
+    met = [str(site.point) for site in met_in_recovery(whole, more)]
+    assert met[:3] == ["human:order[0]#1@waiting", "decision:order[0]#1@before", "decision:order[0]#1@after"]
