@@ -90,12 +90,14 @@ class Deploy:
 class Suspend:
     """An operator pauses the run, and resumes it after `seconds`; a request in flight takes its ordinary course.
 
-    Witness: both verbs acknowledged by the SUT, and how many requests of the run came in between.
+    Witness: the SUT acknowledged the pause; and the launcher's wait status where its worker is killed.
     """
 
     seconds: float = 1.0
     kill: bool = False
     """Whether its worker is killed meanwhile; then it stays paused for as long again after another one has come."""
+    while_down: bool = False
+    """Whether it is paused while no worker is there: none is started before that was acknowledged, or turned down."""
 
 
 @dataclass(frozen=True)
@@ -269,7 +271,8 @@ class Redeliver:
 class FillDisk:
     """Fill the disk that the state folder lies on to its last byte, and free it again after a while.
 
-    Witness: a write of ours got ENOSPC, and the file system says that no byte is left for anyone.
+    Witness: a write of ours got ENOSPC, and the file system says that no byte is left for anyone; and the launcher's
+    wait status where the worker is killed.
     """
 
     seconds: float = 1.0

@@ -20,7 +20,7 @@ FAULT = FaultClass(
     name="disk_full",
     layer="execution",
     what="The disk that holds the SUT's state is filled to its last byte, and freed a second or two later.",
-    witness="A write of ours got ENOSPC, and the file system said that 0 bytes were left.",
+    witness="A write of ours got ENOSPC, and the file system said that 0 bytes were left; a killed worker was reaped.",
     dealt_with_by="engine",
     forms=(
         Form("frees_up", _exact, (FillDisk(),), wants=("own_files",), needs=MEANS),

@@ -22,11 +22,11 @@ FAULT = FaultClass(
     name="operator_pause",
     layer="execution",
     what="A person pauses a run, and resumes it later; meanwhile its worker dies, or has just died.",
-    witness="Both verbs acknowledged by the SUT, and what the run asked for in between, which is in the ledger.",
+    witness="The pause acknowledged by the SUT; what the run asked for until it was resumed is in the ledger.",
     dealt_with_by="engine",
     forms=(
         Form("paused", _step, (Suspend(),), wants=("operator",)),
         Form("killed_while_paused", _step, (Suspend(kill=True),), wants=("operator",)),
-        Form("paused_while_down", _step, (Kill(), Suspend()), wants=("operator",)),
+        Form("paused_while_down", _step, (Kill(), Suspend(while_down=True)), wants=("operator",)),
     ),
 )

@@ -24,7 +24,7 @@ from kintsugi.scenarios.planner import Candidate, candidates
 from kintsugi.scenarios.points import met_in_recovery, sites
 from kintsugi.scenarios.trial import Strike, Trial
 
-__all__ = ["COPIES_MAX", "Frame", "ddmin", "exposed", "holds_a_race", "shrinking", "stream"]
+__all__ = ["COPIES_MAX", "COPIES_MIN", "Frame", "ddmin", "exposed", "holds_a_race", "shrinking", "stream"]
 
 COPIES_MAX = 5
 """How many workflows a search runs at once, where a fault is one of many: a bug of one shows in a few of them too."""
@@ -47,6 +47,8 @@ class Frame:
     chain: str
     workflows: Mapping[str, Workflow]
     seed: int
+    takes: Mapping[str, Collection[str]]
+    """What of a trial each means has for itself, by the name that forms need it by."""
     faults_max: int = 3
     lacks: Collection[str] = ()
     """What the SUT does not have that forms may ask for."""
@@ -175,18 +177,17 @@ def _drawn(frame: Frame, name: str, every: Sequence[Site], forms: _Forms, rng: r
             # Two things done to one request: the second could not be told from the first.
             return None
         then.append(follows)
-    return _trial(frame, name, picked, then) if _fit(one.form for _, one in picked) else None
+    return _trial(frame, name, picked, then) if _fit([one.form for _, one in picked], frame.takes) else None
 
 
-def _fit(forms: Iterator[Form]) -> bool:
+def _fit(forms: Sequence[Form], takes: Mapping[str, Collection[str]]) -> bool:
     """Whether each is meant for a trial of its own only where no other is: what takes a node, drifts, or has a means.
 
-    Of two nodes one has to be left; a trial has one drift; and a means is prepared once.
+    Of two nodes one has to be left; a trial has one drift; and what one means takes of it no other can have.
     """
-    every = list(forms)
-    needs = [form.needs for form in every if form.needs]
-    drifts = sum(any(isinstance(action, Drift) for action in form.actions) for form in every)
-    return sum(form.nodes > 1 for form in every) <= 1 and drifts <= 1 and len(needs) == len(set(needs))
+    taken = [part for form in forms if form.needs for part in takes[form.needs]]
+    drifts = sum(any(isinstance(action, Drift) for action in form.actions) for form in forms)
+    return sum(form.nodes > 1 for form in forms) <= 1 and drifts <= 1 and len(taken) == len(set(taken))
 
 
 def _boundary(point: Point) -> Point:

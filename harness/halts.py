@@ -48,12 +48,14 @@ def _in_doubt(
         return False, "it concerns no write"
     if tool.idempotency != "none":
         return False, f"{tool.name} can be repeated safely (idempotency {tool.idempotency!r})"
-    issued = _tries(asked, before)
-    if left := _left_unserved(asked, before):
+    since = _since_it_was_settled(asked, before)
+    issued = _tries(asked, since)
+    if left := _left_unserved(asked, before, since):
         return True, f"{tool.name} is opaque, and {left}"
     if not issued:
+        never = "was never called" if since == before else "was not called since a person had said what came of it"
         why = "is opaque, and a request had gone into a connection that its service had closed"
-        return swallowed, f"{tool.name} {why if swallowed else 'was never called'}"
+        return swallowed, f"{tool.name} {why if swallowed else never}"
     unbelievable = _unbelievable(before)
     told = _told(before) - unbelievable
     statuses = {event["request"]: event["status"] for event in of(before, "world", "answer")}
@@ -107,18 +109,48 @@ def _since_the_last_repair(asked: Event, before: Sequence[Event]) -> Sequence[Ev
     return [event for event in before if not repairs or event["t"] > repairs[-1]["t"]]
 
 
+def _since_it_was_settled(asked: Event, before: Sequence[Event]) -> Sequence[Event]:
+    """The events after the SUT was last told by a person whether this very call had happened; all where it never was.
+
+    What it was told while its disk was full could not be kept; nor what came the moment before its worker was killed
+    for what another run did.
+    """
+    called = (asked["tool"], asked["arguments"])
+    settled = {
+        event["question"]
+        for event in of(before, "human", "asked")
+        if event["kind"] in {"in_doubt", "budget"} and (event["tool"], event["arguments"]) == called
+    }
+    several = any(event["runs"] > 1 for event in of(before, "runner", "submitted"))
+    kills = [event["t"] for event in of(before, "nemesis", "witnessed") if "pid" in event] if several else []
+    since, full = 0, False
+    known: set[str] = set()
+    for index, event in enumerate(before):
+        what = (event["who"], event["what"])
+        if what in {("nemesis", "filled"), ("nemesis", "freed")}:
+            full = event["what"] == "filled"
+        told = what == ("human", "delivered") and event["question"] in settled - known and not full
+        if told and not any(0 <= kill - event["t"] < UNREAD_SECONDS for kill in kills):
+            since = index + 1
+            known.add(event["question"])
+    return before[since:]
+
+
 def _tries(asked: Event, before: Sequence[Event]) -> list[Event]:
     """The requests that made the call which is asked about."""
     called = (asked["tool"], asked["arguments"])
     return [event for event in of(before, "world", "request") if (event["tool"], event["arguments"]) == called]
 
 
-def _left_unserved(asked: Event, before: Sequence[Event]) -> str:
-    """How the call that is asked about may have left its worker without being served; empty where it can't have."""
+def _left_unserved(asked: Event, before: Sequence[Event], since: Sequence[Event]) -> str:
+    """How the call that is asked about may have left its worker without being served; empty where it can't have.
+
+    `since` are those of the events that came after it was settled.
+    """
     called = (asked["tool"], asked["arguments"])
-    if any((event["tool"], event["arguments"]) == called for event in of(before, "doors", "request_of_the_dead")):
+    if any((event["tool"], event["arguments"]) == called for event in of(since, "doors", "request_of_the_dead")):
         return "a call of it had left when its worker was killed"
-    if _cut_off(before, *called) or _unseen(asked, before):
+    if _cut_off(since, *called) or _unseen(asked, before):
         return "its worker's node was cut off"
     return ""
 

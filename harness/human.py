@@ -106,9 +106,13 @@ class Human:
             if new:
                 self._session.spawn(self._decide(run, run.questions[request_id], None))
             return
-        if new:
+        # Where the acknowledgement is struck, the person's time begins after that, however long it took.
+        later = self._nemesis.will_strike(crossing.point("after"))
+        if new and not later:
             await self._start_deciding(run, run.questions[request_id])
         await incoming.answer(crossing, 200, {"request_id": request_id, "status": "pending"})
+        if new and later:
+            await self._start_deciding(run, run.questions[request_id])
 
     async def _refused(self, incoming: Incoming, form: Mapping[str, Any]) -> bool:
         """Whether a body is not of the form it should have; a SUT that sends such a one is told so."""

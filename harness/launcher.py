@@ -12,6 +12,7 @@ must not carry any of the harness. It speaks JSON lines. On standard input:
 and on standard output, in answer or when it happens:
 
     {"id", "pid"}    {"id", "exited": status, "signal": number or 0, "cpu_seconds"}    {"id", "result" or "error"}
+    {"id", "error", "silent": whether the verb's client got no answer}
     {"id", "running": whether it goes on again or has stopped}
 
 A cold-started worker executes the chains that KINTSUGI_CHAINS names in its environment, if it is there.
@@ -157,7 +158,7 @@ class Launcher:
                 result = getattr(self.module, verb)(*command["arguments"])
             self.say(id=command["id"], result=result)
         except Exception as error:  # noqa: BLE001 - whatever the SUT's client raises is the harness's to judge
-            self.say(id=command["id"], error=f"{type(error).__name__}: {error}")
+            self.say(id=command["id"], error=f"{type(error).__name__}: {error}", silent=_silent(error))
 
     def start(self, command: dict[str, Any]) -> None:
         """Fork a worker that waits at its gate."""
@@ -248,6 +249,15 @@ class Launcher:
             os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
             sweep(pid)
             os.waitpid(pid, 0)
+
+
+def _silent(error: BaseException | None) -> bool:
+    """Whether a client got no answer at all, by what it raised or by the cause of that."""
+    while error is not None:
+        if isinstance(error, TimeoutError | ConnectionError):
+            return True
+        error = error.__cause__
+    return False
 
 
 def main() -> None:

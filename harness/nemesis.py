@@ -10,11 +10,12 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from kintsugi.faults.actions import Answer, Corrupt, Decide, Outage
+from kintsugi.faults.actions import Answer, Corrupt, Decide, Kill, Outage
 from kintsugi.faults.points import Point
 from kintsugi.harness.deeds import DEEDS
 from kintsugi.harness.deeds.blow import Armed, Blow, Crossing, Directive
 from kintsugi.harness.session import TIME_SCALE, Run, Session
+from kintsugi.harness.waits import did_not_survive
 
 __all__ = ["Nemesis"]
 
@@ -40,6 +41,10 @@ class Nemesis:
     def will_strike(self, point: Point) -> bool:
         """Whether something is to be done at a point that is about to be reached."""
         return any(self._due(armed) and armed.matches(point) for armed in self._armed)
+
+    def will_kill(self, point: Point) -> bool:
+        """Whether a worker is to be killed at a point that is about to be reached."""
+        return any(self._due(a) and a.matches(point) and isinstance(a.actions[0], Kill) for a in self._armed)
 
     async def at(self, crossing: Crossing, phase: str) -> Directive | None:
         """Strike what is armed for a request in a phase; what becomes of the request then."""
@@ -139,9 +144,14 @@ class Nemesis:
         self._outage_until = 0.0 if self._outage_until is not None else None
 
     def close(self) -> None:
-        """At the end of the trial: note what was begun and could not come about, because the SUT had ended."""
+        """At the end of the trial: note of each decision that nobody fetched whether a SUT failed to wait for it."""
         for armed in self._armed:
-            if armed.decided and armed.done and not armed.witnessed:
+            if not armed.decided or not armed.done or armed.witnessed:
+                continue
+            decide = next(action for action in armed.actions if isinstance(action, Decide))
+            if evidence := did_not_survive(self._session.history.events, decide, armed.strike.point):
+                armed.witness(evidence)
+            else:
                 armed.missed("the decision was never fetched")
 
     def timer_begins(self, crossing: Crossing) -> None:

@@ -20,6 +20,7 @@ __all__ = [
     "LauncherGone",
     "Process",
     "VerbFailed",
+    "VerbSilent",
     "Workers",
     "plain_environment",
     "worker_environment",
@@ -75,6 +76,10 @@ def worker_environment(
 
 class VerbFailed(RuntimeError):
     """A client verb of the SUT raised what the message says, or gave no answer in time."""
+
+
+class VerbSilent(VerbFailed):
+    """A client verb of the SUT gave no answer: it took too long, or its client died or reached nobody."""
 
 
 class LauncherGone(RuntimeError):
@@ -203,7 +208,8 @@ class Launcher:
                 process.turn.set_result(None)
         elif (future := self._answers.pop(message["id"], None)) is not None and not future.done():
             if "error" in message:
-                future.set_exception(RuntimeError(message["error"]))
+                kind = VerbSilent if message.get("silent") else RuntimeError
+                future.set_exception(kind(message["error"]))
             else:
                 future.set_result(message["pid"] if "pid" in message else message["result"])
 
@@ -281,7 +287,7 @@ class Launcher:
     async def call(self, verb: str, *arguments: Any) -> Any:
         """Call a client verb of the SUT's side in the launcher's process.
 
-        Raises VerbFailed with what it raised, or where it gave no answer in time, and LauncherGone.
+        Raises VerbFailed with what it raised, VerbSilent where it gave no answer, and LauncherGone.
         """
         asked = asyncio.ensure_future(self._ask(f"c{next(self._ids)}", do="call", verb=verb, arguments=arguments))
         self._calls.add(asked)
@@ -291,8 +297,8 @@ class Launcher:
             async with asyncio.timeout(CALL_SECONDS):
                 return await asyncio.shield(asked)
         except TimeoutError:
-            raise VerbFailed(f"{verb} gave no answer within {CALL_SECONDS:g} s") from None
-        except LauncherGone:
+            raise VerbSilent(f"{verb} gave no answer within {CALL_SECONDS:g} s") from None
+        except (LauncherGone, VerbFailed):
             raise
         except RuntimeError as error:
             raise VerbFailed(str(error)) from error

@@ -18,7 +18,16 @@ EFFECTS: Mapping[str, str] = {
     "missing": "a run that says completed has every effect",
 }
 """By what is wrong with an effect, as a reason of the checker begins."""
+PAUSED = "nothing is done for a run while an operator has paused it"
 UNFLAGGED = "a change that a person has to know of is told before the run says completed"
+CORRUPTED: Mapping[str, str] = {
+    **{f"{what} effect of": rule for what, rule in EFFECTS.items()},
+    "while it was paused": PAUSED,
+    "nobody was told": UNFLAGGED,
+}
+"""By words that a reason for corruption holds."""
+ANY_EFFECT = "the effects of a run are those that its workflow asks for"
+"""Where a reason has none of these words."""
 VERDICTS: Mapping[str, str] = {
     "lost": "every submitted run ends with a report",
     "failed": "a run gets over a fault or stops for a person; it does not end as failed",
@@ -32,7 +41,7 @@ def broken(result: TrialResult) -> list[str]:
     """Every rule that a result breaks; none for one that passes, that has no verdict, or that the harness broke."""
     rules = []
     if result.verdict == "corrupted":
-        rules.append(next((rule for what, rule in EFFECTS.items() if f"{what} effect of" in result.reason), UNFLAGGED))
+        rules.append(next((rule for words, rule in CORRUPTED.items() if words in result.reason), ANY_EFFECT))
     elif result.verdict is not None and result.verdict in VERDICTS:
         rules.append(VERDICTS[result.verdict])
     if result.human.re_asked:

@@ -246,6 +246,7 @@ BUGS: Sequence[Bug] = (
         (
             Sign(INVOICE, "network_failure.reset_before@tool:order[0]#1@before", "lost", "no worker was left"),
             Sign(LETTERS, "tool_timeout.not_applied@tool:consumer[0]#1@before", "lost", "no worker was left"),
+            Sign(INVOICE, "model_outage.error_500@model:match[0]#1@before", "lost", "no worker was left"),
         ),
     ),
     Bug(

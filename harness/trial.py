@@ -180,6 +180,18 @@ class _Stage:
 
     async def _begin(self) -> None:
         """Start the workers and hand the runs over, in the order that suits the SUT; strike right after it."""
+        submitted = Point("submit", "start", phase="after")
+        if not self.doors.nemesis.will_kill(submitted):
+            await self._hand_over(submitted)
+            return
+        # Whatever is asked for in the moment between the acknowledgement and the death is held, as after any answer.
+        self.session.open_gate.clear()
+        try:
+            await self._hand_over(submitted)
+        finally:
+            self.session.open_gate.set()
+
+    async def _hand_over(self, submitted: Point) -> None:
         session = self.session
         nodes = session.nodes()
         self.nodes = len(nodes)
@@ -191,7 +203,7 @@ class _Stage:
             await self._submit()
         run = session.runs["r0"]
         run.holder = run.holder or next(iter(session.generations.values()))
-        await self.doors.nemesis.strike(Point("submit", "start", phase="after"), run)
+        await self.doors.nemesis.strike(submitted, run)
 
     async def _submit(self) -> None:
         """Submit every run, a few at a time: in a storm they are to meet the outage together."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from kintsugi.faults.points import Point
 
@@ -78,9 +79,28 @@ class Trial:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Trial:
-        """The trial that `to_json` wrote. ValueError or KeyError where it is not one."""
+        """The trial that `to_json` wrote. ValueError, KeyError or TypeError where it is not one."""
+        for strike in data["schedule"]:
+            _must_be_words(strike, "fault", "form", "point")
         strikes = tuple(
             Strike(s["fault"], s["form"], Point.parse(s["point"]), then=bool(s.get("then"))) for s in data["schedule"]
         )
         fields = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
+        _must_be_words(fields, "kind", "sut", "chain", "workflow", *({"variance", "drift"} & fields.keys()))
+        if fields["kind"] not in get_args(TrialKind):
+            raise ValueError(f"kind: found {fields['kind']!r}, one of {', '.join(get_args(TrialKind))} is needed")
+        for name, least in (("seed", -math.inf), ("copies", 1), ("nodes", 1), ("repeat", 0)):
+            number = fields.get(name, 1)
+            if isinstance(number, bool) or not isinstance(number, int) or number < least:
+                from_ = "" if least == -math.inf else f" from {least} on"
+                raise ValueError(f"{name}: found {number!r}, a whole number{from_} is needed")
+        weight = fields.get("weight", 1.0)
+        if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 <= weight < math.inf:
+            raise ValueError(f"weight: found {weight!r}, a number from 0 on is needed")
         return cls(**{**fields, "schedule": strikes})
+
+
+def _must_be_words(data: Mapping[str, Any], *names: str) -> None:
+    """Raise KeyError for what is not there, ValueError for what is no text."""
+    for name in [name for name in names if not isinstance(data[name], str)]:
+        raise ValueError(f"{name}: found {data[name]!r}, text is needed")

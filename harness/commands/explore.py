@@ -34,7 +34,7 @@ from kintsugi.harness.commands.run import (
 )
 from kintsugi.harness.explore import Frame, holds_a_race
 from kintsugi.harness.found import STORM_CALLS_MAX, file_of
-from kintsugi.harness.means import missing_means
+from kintsugi.harness.means import TAKES, missing_means
 from kintsugi.harness.records import TrialResult
 from kintsugi.harness.results import Results, write_atomically
 from kintsugi.harness.rules import broken
@@ -79,7 +79,7 @@ def explore_command(  # noqa: PLR0913 - the options of the command line, by keyw
     missing = missing_here()
     for line in dict.fromkeys(missing.values()):
         click.echo(f"not tried, for want of something here: {line}", err=True)
-    frame = Frame(the_sut.name, its_chain, workflows, seed, faults_max, the_sut.lacks(), missing)
+    frame = Frame(the_sut.name, its_chain, workflows, seed, TAKES, faults_max, the_sut.lacks(), missing)
     budget = Budget(TRIALS if trials is None and seconds is None else trials, seconds)
     told = _Told(file, to_records(own))
     with tempfile.TemporaryDirectory(prefix="kintsugi-explore-") as folder:

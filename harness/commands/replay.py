@@ -15,15 +15,17 @@ import click
 
 from kintsugi.faults import FAULTS
 from kintsugi.faults.actions import Drift
+from kintsugi.faults.fault import Form
 from kintsugi.golden_workflows.spec import FileProblem, Workflow, load_workflows, nearest
 from kintsugi.harness.adapters import ADAPTERS, Adapter
 from kintsugi.harness.adapters.command import load_adapters, recorded
 from kintsugi.harness.adapters.planted import PLANTED
 from kintsugi.harness.commands.explore import RACE, chains_of
 from kintsugi.harness.commands.run import JOBS_PER_CORE
-from kintsugi.harness.explore import holds_a_race
+from kintsugi.harness.explore import COPIES_MIN, holds_a_race
 from kintsugi.harness.found import ToReplay, read
 from kintsugi.harness.history import Event
+from kintsugi.harness.means import clash_of
 from kintsugi.harness.mistakes import PROFILES
 from kintsugi.harness.records import TrialResult
 from kintsugi.harness.results import FolderProblem, Results
@@ -117,12 +119,26 @@ def _problems(trial: Trial, workflow: Workflow, adapters: Mapping[str, Adapter])
         forms = [form.name for form in FAULTS[strike.fault].forms]
         if strike.form not in forms:
             yield f"{strike.fault} has no form {strike.form!r}{nearest(str(strike.form), forms)}"
-        elif strike.point.step not in {*workflow.steps, START, END}:
+            return
+        if strike.point.step not in {*workflow.steps, START, END}:
             yield f"{workflow.name} has no step {strike.point.step!r}{nearest(strike.point.step, workflow.steps)}"
+        elif few := _too_few(trial, FAULTS[strike.fault].form(strike.form)):
+            yield f"{strike.fault}.{strike.form} {few}"
         elif trial.drift not in workflow.drifts and any(
             isinstance(action, Drift) for action in FAULTS[strike.fault].form(strike.form).actions
         ):
             yield f"{workflow.name} has no drift {trial.drift!r}{nearest(str(trial.drift), workflow.drifts)}"
+    if clash := clash_of(trial):
+        yield clash
+
+
+def _too_few(trial: Trial, form: Form) -> str:
+    """What a form needs more of than a trial has; empty where it has enough."""
+    if trial.nodes < form.nodes:
+        return f"needs {form.nodes} nodes, the trial has nodes {trial.nodes}"
+    # A storm may be smaller than its form's, and yet takes several.
+    copies = min(form.copies, COPIES_MIN)
+    return f"needs copies {copies} or more, the trial has copies {trial.copies}" if trial.copies < copies else ""
 
 
 def _what(source: Path, trial_id: str | None) -> ToReplay:

@@ -24,6 +24,7 @@ from kintsugi.harness.commands.explore import missing_here
 from kintsugi.harness.commands.interrupts import EXIT_INTERRUPTED, to_its_end
 from kintsugi.harness.commands.run import JOBS_PER_CORE
 from kintsugi.harness.explore import Frame
+from kintsugi.harness.means import TAKES
 from kintsugi.harness.results import Results
 from kintsugi.harness.search import Budget, Found, Search
 from kintsugi.harness.selftest import BUGS, CHAIN, CORRECT, Bug
@@ -97,7 +98,7 @@ async def _all(
         async with gate:
             results = Results(folder / adapter.name)
             results.begin({"selftest": seed}, resume=False)
-            frame = Frame(adapter.name, CHAIN, workflows, seed, lacks=adapter.lacks(), missing=missing)
+            frame = Frame(adapter.name, CHAIN, workflows, seed, TAKES, lacks=adapter.lacks(), missing=missing)
             budget = Budget(TRIALS_MAX if bug else CORRECT_TRIALS)
             search = Search(frame, adapter, results, budget, jobs, DEADLINE_SECONDS, STORM_CALLS_MAX, confirm=CONFIRM)
             try:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable
 
 from kintsugi.harness.deeds.blow import Blow
-from kintsugi.harness.processes import VerbFailed
+from kintsugi.harness.processes import VerbFailed, VerbSilent
 
 __all__ = ["redeliver", "resubmit"]
 
@@ -45,6 +45,10 @@ async def _again(blow: Blow, what: str, calls: list[Awaitable[object]]) -> None:
     for answer in answers:
         if isinstance(answer, BaseException) and not isinstance(answer, VerbFailed):
             raise answer
+    silent = sum(isinstance(answer, VerbSilent) for answer in answers)
     taken = sum(not isinstance(answer, BaseException) for answer in answers)
     blow.session.disturbed()
+    if silent:
+        blow.armed.missed(f"{what} again {len(answers)} time(s), but {silent} of them got no answer")
+        return
     blow.armed.witness(f"{what} again {len(answers)} time(s), of which the SUT took {taken} and turned down the others")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import os
 from pathlib import Path
@@ -15,21 +16,33 @@ __all__ = ["BALLAST", "fill", "fill_disk", "lose_power"]
 BALLAST = ".ballast"
 CHUNK = bytes(2**20)
 """Bytes that are written at a time, as long as they fit; at the end a single one."""
+FULL = "our own write got ENOSPC, and the file system has 0 bytes left"
 
 
 async def fill_disk(blow: Blow) -> None:
     """Fill the state folder's disk; beside the trial it is freed again, and before that the worker may be killed."""
     session, folder = blow.session, blow.session.state_folder
-    if not any(path.is_file() and path.stat().st_size for path in folder.rglob("*")):
+    if not await asyncio.to_thread(holds_anything, folder):
         blow.armed.missed("the SUT keeps nothing in the state folder")
         return
     if not await asyncio.to_thread(fill, folder / BALLAST):
         blow.armed.missed("somebody freed space while the disk was being filled")
         return
     session.history.add("nemesis", "filled", strike=blow.armed.index)
-    blow.armed.witness("our own write got ENOSPC, and the file system has 0 bytes left")
+    if not blow.action.kill_after_seconds:
+        blow.armed.witness(FULL)
     session.under_way += 1
     session.spawn(_free(blow))
+
+
+def holds_anything(folder: Path) -> bool:
+    """Whether any file below a folder, in which others write and delete meanwhile, has a byte in it."""
+    for where, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                if Path(where, name).stat().st_size:
+                    return True
+    return False
 
 
 def fill(ballast: Path) -> bool:
@@ -54,9 +67,14 @@ async def _free(blow: Blow) -> None:
     try:
         await asyncio.sleep(action.kill_after_seconds)
         if action.kill_after_seconds:
-            victim = await blow.victim()
-            if victim is not None and not victim.dead:
-                await _reaped(blow, victim)
+            # Not whose request was struck: who met the full disk may have crashed of it, and another one have come.
+            victim = await session.somebody(blow.run)
+            if victim is None:
+                blow.armed.missed("no worker was there to be killed while the disk was full")
+            elif await _reaped(blow, victim):
+                blow.armed.witness(f"{FULL}; then the worker was reaped with signal 9")
+            else:
+                blow.armed.missed("the worker had ended by itself")
         await asyncio.sleep(action.seconds - action.kill_after_seconds)
     finally:
         (session.state_folder / BALLAST).unlink(missing_ok=True)
@@ -85,8 +103,8 @@ async def lose_power(blow: Blow) -> Directive:
         if not died or not all(died):
             armed.missed("no worker was running" if not died else "a worker had ended by itself")
             return Directive("drop")
-        cut = disk.cut()
         try:
+            cut = disk.cut()
             lost = await disk.come_back()
         except OSError as problem:
             armed.missed(str(problem))

@@ -18,18 +18,34 @@ RETRY_SECONDS = 0.1
 async def suspend(blow: Blow) -> None:
     """Pause the run; a request that is in flight is let go once the pause must have been heard of."""
     session = blow.session
+    if blow.action.while_down:
+        session.may_start.clear()
     try:
+        if blow.action.while_down and _working(blow):
+            blow.armed.missed("a worker was there again before the run could be paused")
+            return
         await session.clients.call("pause", str(session.state_folder), blow.run.id)
     except VerbFailed as error:
         blow.armed.missed(f"the pause was not acknowledged: {error}")
         return
-    if any(not generation.dead for generation in session.generations.values()):
+    finally:
+        if blow.action.while_down:
+            session.may_start.set()
+    if not blow.action.while_down and _working(blow):
         # Who begins to work from here on finds it; who works already has to hear of it.
         await asyncio.sleep(NOTICE_SECONDS)
     request = blow.crossing.request if blow.crossing else None
     session.history.add("nemesis", "paused", strike=blow.armed.index, run=blow.run.id, request=request)
+    if not blow.action.kill:
+        down = ", while no worker was there" if blow.action.while_down else ""
+        blow.armed.witness(f"the pause was acknowledged{down}")
     session.under_way += 1
     session.spawn(_resume(blow))
+
+
+def _working(blow: Blow) -> bool:
+    """Whether any worker runs, or is being started."""
+    return any(not generation.dead for generation in blow.session.generations.values())
 
 
 async def _resume(blow: Blow) -> None:
@@ -44,37 +60,38 @@ async def _resume(blow: Blow) -> None:
     session.listeners.append(asked)
     try:
         await asyncio.sleep(blow.action.seconds)
-        if blow.action.kill and not await _killed(blow):
-            return
-        seconds = loop.time() - began
-        if await _acknowledged(blow):
-            evidence = f"paused for {seconds:.2f} s with {meanwhile} request(s) of the run meanwhile, then resumed"
-            blow.armed.witness(evidence, paused_seconds=round(seconds, 3), meanwhile=meanwhile)
+        if blow.action.kill:
+            await _kill(blow)
+        # From here on it may go on: a verb can have taken effect long before it is acknowledged, or without that.
+        paused_seconds = round(loop.time() - began, 3)
+        said = {"strike": blow.armed.index, "run": blow.run.id}
+        session.history.add("nemesis", "resuming", **said, paused_seconds=paused_seconds, meanwhile=meanwhile)
+        await _until_acknowledged(blow)
     finally:
         session.listeners.remove(asked)
         session.under_way -= 1
 
 
-async def _killed(blow: Blow) -> bool:
+async def _kill(blow: Blow) -> None:
     """Kill the worker that has the paused run, and give the one that comes after it its chance to go on with it."""
     session = blow.session
     victim = await session.somebody(blow.run)
     if victim is None or victim.process is None:
         blow.armed.missed("no worker had the paused run")
-        return False
+        return
     ended = await session.workers.kill(victim.process)
     victim.dead = True
     if ended.signal != 9:
         blow.armed.missed(f"the worker had ended by itself with {ended.code}")
-        return False
+        return
     blow.armed.tell("killed", victim, "reaped with signal 9")
+    blow.armed.witness("the pause was acknowledged, and then the worker reaped with signal 9")
     await session.somebody(blow.run)
     await asyncio.sleep(blow.action.seconds)
-    return True
 
 
-async def _acknowledged(blow: Blow) -> bool:
-    """Resume the run, again where that was not acknowledged."""
+async def _until_acknowledged(blow: Blow) -> None:
+    """Resume the run, again where that was not acknowledged; a SUT that never does is left to its end."""
     session = blow.session
     while not session.closing:
         try:
@@ -85,5 +102,4 @@ async def _acknowledged(blow: Blow) -> bool:
         else:
             session.history.add("nemesis", "resumed", strike=blow.armed.index, run=blow.run.id)
             session.disturbed()
-            return True
-    return False
+            return

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from itertools import combinations
 
 from kintsugi.faults import FAULTS
 from kintsugi.harness.adapters import Unavailable
 from kintsugi.harness.means.docker import Docker
 from kintsugi.harness.means.fake_clock import FAKE_CLOCK
 from kintsugi.harness.means.loop_disk import LOOP_DISK
-from kintsugi.harness.means.means import Means
+from kintsugi.harness.means.means import Means, Part
 from kintsugi.harness.means.mounts import Mounter, enter_namespace
 from kintsugi.harness.means.small_disk import SMALL_DISK
 from kintsugi.harness.means.toxiproxy import TOXIPROXY
@@ -22,7 +23,17 @@ from kintsugi.scenarios.planner import Gap
 from kintsugi.scenarios.suite import Suite
 from kintsugi.scenarios.trial import Trial
 
-__all__ = ["MEANS", "fault_gaps", "gap_lines", "make_ready", "missing_among", "missing_means", "needed_by"]
+__all__ = [
+    "MEANS",
+    "TAKES",
+    "clash_of",
+    "fault_gaps",
+    "gap_lines",
+    "make_ready",
+    "missing_among",
+    "missing_means",
+    "needed_by",
+]
 
 MEANS: Mapping[str, Means] = {
     "small_disk": SMALL_DISK,
@@ -32,6 +43,9 @@ MEANS: Mapping[str, Means] = {
     "docker": Docker(),
 }
 """Every means by the name that the forms of faults know it by."""
+
+TAKES: Mapping[str, frozenset[Part]] = {name: means.takes for name, means in MEANS.items()}
+"""What each has for itself of a trial."""
 
 
 def missing_means(suite: Suite) -> dict[str, str]:
@@ -66,6 +80,14 @@ def make_ready(names: Iterable[str]) -> None:
 def needed_by(trial: Trial) -> list[str]:
     """The means that a trial uses, each once."""
     return sorted({FAULTS[s.fault].form(s.form).needs for s in trial.schedule} - {""})
+
+
+def clash_of(trial: Trial) -> str:
+    """Which two of a trial's means can't be in one trial, and why, as one line; empty where all can."""
+    for one, other in combinations(needed_by(trial), 2):
+        if both := sorted(TAKES[one] & TAKES[other]):
+            return f"{one} and {other} can't be in one trial: each takes its {' and its '.join(both)}"
+    return ""
 
 
 def fault_gaps(gaps: Iterable[Gap], missing: Mapping[str, str]) -> dict[str, str]:

@@ -31,6 +31,7 @@ from urllib.parse import urlsplit
 from kintsugi.harness.adapters.adapter import DISTRIBUTION, Unavailable
 from kintsugi.harness.means.image import INSIDE, INTERPRETER, TAG, libraries, mounts, search_path, write_image
 from kintsugi.harness.means.inside import SIGNALLED, splice
+from kintsugi.harness.means.means import Part
 from kintsugi.harness.processes import LAUNCHER, Exit, Process
 from kintsugi.harness.session import Session
 
@@ -42,6 +43,8 @@ LABEL = "kintsugi.harness"
 TRIAL_LABEL = "kintsugi.trial"
 SECONDS_MAX = 60.0
 """How long the engine may take for anything but the end of a container."""
+REMOVED_SECONDS_MAX = 60.0
+"""How long a container may take to be gone after it was killed."""
 SUBNETS = [f"198.{18 + n // 4096}.{n // 16 % 256}.{n % 16 * 16}" for n in range(8192)]
 """Each of sixteen addresses, out of those that are set aside for benchmarks of networks (RFC 2544)."""
 SUBNETS_TRIED = 20
@@ -64,6 +67,8 @@ class Docker:
     """The means: an engine that sees the folders of this machine."""
 
     about = "nodes as containers"
+    takes: frozenset[Part] = frozenset({"state folder", "addresses", "workers"})
+    """The folder too: a container has it from the engine, which sees none of our mounts."""
 
     def check(self) -> str:
         """The engine's version. Raises Unavailable."""
@@ -273,15 +278,26 @@ class Containers:
         self._inputs[process.id]._sock.sendall(b"g")  # noqa: SLF001 - the SDK wraps it for reading only
 
     async def kill(self, process: Process) -> Exit:
-        """`docker kill`, and wait until the container is removed; how its worker ended, which may be by itself."""
+        """`docker kill`, and wait until the container is removed; how its worker ended, which may be by itself.
+
+        Raises RuntimeError where the engine does not say within `REMOVED_SECONDS_MAX` that it is.
+        """
         import docker
 
+        refusal = ""
         if process.alive:
-            with contextlib.suppress(docker.errors.APIError):  # It has ended meanwhile.
+            # Errors and time-outs of the engine: what it has used is not known, then.
+            with contextlib.suppress(OSError, KeyError):
                 used = await self._do(self._client.stats, process.id, stream=False, one_shot=True)
                 self._cpu_seconds[process.id] = used["cpu_stats"]["cpu_usage"]["total_usage"] / 1e9
+            try:
                 await self._do(self._client.kill, process.id)
-        return await asyncio.shield(process.ended)
+            except docker.errors.APIError as error:  # It may have ended meanwhile.
+                refusal = f": {error}"
+        try:
+            return await asyncio.wait_for(asyncio.shield(process.ended), REMOVED_SECONDS_MAX)
+        except TimeoutError:
+            raise RuntimeError(f"docker: {process.id} is still there after it was killed{refusal}") from None
 
     async def stop(self, process: Process) -> bool:
         """`docker pause`; whether the engine says that it stands still."""

@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from kintsugi.harness.adapters import Unavailable
+from kintsugi.harness.means.means import Part
 from kintsugi.harness.session import Session
 
 __all__ = ["FAKE_CLOCK", "Clock", "FakeClock", "library"]
@@ -138,6 +139,7 @@ class FakeClock:
     """The workers' clock; deeds find it as ``session.equipment["fake_clock"]``."""
 
     about = "a worker whose clock is hours off"
+    takes: frozenset[Part] = frozenset({"workers"})
 
     def check(self) -> str:
         """Which library was found, and that it works. Raises Unavailable."""

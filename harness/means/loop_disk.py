@@ -14,6 +14,7 @@ from pathlib import Path
 
 from kintsugi.harness.adapters import Unavailable
 from kintsugi.harness.means import mounts
+from kintsugi.harness.means.means import Part
 from kintsugi.harness.session import Session
 
 __all__ = ["LOOP_DISK", "Disk", "LoopDisk"]
@@ -112,6 +113,7 @@ class LoopDisk(mounts.Mounter):
     """The state folder is a file system of its own; deeds find its `Disk` in ``session.equipment["loop_disk"]``."""
 
     about = "a disk that loses what was not synced"
+    takes: frozenset[Part] = frozenset({"state folder"})
 
     def __init__(self) -> None:
         self._places: tuple[asyncio.AbstractEventLoop, asyncio.Semaphore] | None = None

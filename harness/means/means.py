@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Literal, Protocol
 
 from kintsugi.harness.session import Session
 
-__all__ = ["Means"]
+__all__ = ["Means", "Part"]
+
+Part = Literal["state folder", "addresses", "workers"]
+"""What of a trial is one means' alone: what its state folder lies on, the addresses at which its workers are told to
+find its services and their store, and how these workers are executed."""
 
 
 class Means(Protocol):
@@ -15,6 +19,9 @@ class Means(Protocol):
 
     about: str
     """What it is for, for ``kintsugi doctor``."""
+    takes: frozenset[Part]
+    """What of a trial it has for itself: two that take the same can't be in one trial. Something at least, since a
+    search gives a trial no means twice."""
 
     def check(self) -> str:
         """What was found, as one line. Raises Unavailable with one line that says what to do."""

@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from kintsugi.harness.adapters import Unavailable
 from kintsugi.harness.means import mounts
+from kintsugi.harness.means.means import Part
 from kintsugi.harness.session import Session
 
 __all__ = ["SMALL_DISK", "SmallDisk"]
@@ -20,6 +21,7 @@ class SmallDisk(mounts.Mounter):
     """The state folder lies on a tmpfs of its own."""
 
     about = "a small disk that is full for a while"
+    takes: frozenset[Part] = frozenset({"state folder"})
 
     @lru_cache(maxsize=1)  # noqa: B019 - there is one of it, for ever
     def check(self) -> str:

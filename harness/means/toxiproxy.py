@@ -24,6 +24,7 @@ from packaging.version import InvalidVersion, Version
 
 from kintsugi.harness.adapters.adapter import DISTRIBUTION, Unavailable
 from kintsugi.harness.adapters.servers import accepts, die_with
+from kintsugi.harness.means.means import Part
 from kintsugi.harness.processes import plain_environment
 from kintsugi.harness.session import Session
 
@@ -110,6 +111,7 @@ class Toxiproxy:
     """The means by that name."""
 
     about = "TCP faults"
+    takes: frozenset[Part] = frozenset({"addresses"})
 
     def __init__(self) -> None:
         self._server: _Server | None = None

@@ -55,6 +55,10 @@ def _file() -> tuple[Mapping[str, Any], str]:
     return tomllib.loads(path.read_text(encoding="utf-8")), str(path.parent.resolve())
 
 
+class NoAnswer(RuntimeError, ConnectionError):
+    """A verb got no answer: its program did not end in time, or died, or nobody was reached."""
+
+
 # --- the client's verbs -------------------------------------------------------------------------------------
 
 
@@ -146,7 +150,9 @@ def _run(name: str, words: Sequence[str], text: str) -> str:
     except subprocess.TimeoutExpired:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-        raise RuntimeError(f"{name}: {words[0]} did not end within {VERB_SECONDS:g} s") from None
+        raise NoAnswer(f"{name}: {words[0]} did not end within {VERB_SECONDS:g} s") from None
+    if process.returncode < 0:
+        raise NoAnswer(f"{name}: {words[0]} died of signal {-process.returncode}")
     if process.returncode != 0:
         raise RuntimeError(f"{name}: {words[0]} ended with {process.returncode}: {_last(complaint or said)}")
     return said
@@ -170,7 +176,7 @@ def _request(name: str, http: Mapping[str, str], text: str, values: Mapping[str,
         said = error.read().decode(errors="replace")
         raise RuntimeError(f"{name}: {method} {url} was answered with {error.code}: {_last(said)}") from error
     except OSError as error:
-        raise RuntimeError(f"{name}: {method} {url}: {error}") from error
+        raise NoAnswer(f"{name}: {method} {url}: {error}") from error
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):

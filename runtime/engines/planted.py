@@ -25,7 +25,7 @@ from kintsugi.runtime.journal import Claim, Journal
 from kintsugi.runtime.leases import Lease
 from kintsugi.runtime.protocol import Decision, ModelRequest, Question, ToolCall, ToolReply
 from kintsugi.runtime.rules import Move, Outcome
-from kintsugi.runtime.services import Services
+from kintsugi.runtime.services import Services, Unanswered
 from kintsugi.runtime.store import Event, Run, Signal, append_rows, connect, transaction
 from kintsugi.runtime.tool_call import _ToolCall
 from kintsugi.runtime.worker import Chain
@@ -186,6 +186,12 @@ class _DiesSilently(Services):
         if outcome.retryable:
             os._exit(0)
         return outcome
+
+    async def model(self, run_id: str, request: ModelRequest, messages: list[Any], model: str) -> Mapping[str, Any]:
+        try:
+            return await super().model(run_id, request, messages, model)
+        except Unanswered:
+            os._exit(0)
 
 
 DIES_SILENTLY = Planted((worker, "Services", _DiesSilently))

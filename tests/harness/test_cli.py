@@ -282,6 +282,10 @@ def test_a_trial_to_replay_is_named_and_known(begun: Path) -> None:
     assert refusal("replay", begun, "--trial", "x") == (f"{begun}: 0 trials match 'x'; give one id from trials.jsonl")
 
 
+TWO_NODES = {"fault": "node_loss", "form": "process", "point": "tool:pay[0]#1@before"}
+SEVERAL = {"fault": "poison_workflow", "form": "one_node", "point": "tool:pay[0]#1@before"}
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
@@ -298,8 +302,15 @@ def test_a_trial_to_replay_is_named_and_known(begun: Path) -> None:
             "has no drift ''",
         ),
         ({"schedule": 5}, "is no trial"),
+        ({"copies": "x"}, "is no trial: copies: found 'x', a whole number from 1 on is needed"),
+        ({"nodes": 0}, "is no trial: nodes: found 0, a whole number from 1 on is needed"),
+        ({"schedule": [TWO_NODES]}, "node_loss.process needs 2 nodes, the trial has nodes 1"),
+        ({"schedule": [SEVERAL]}, "poison_workflow.one_node needs copies 2 or more, the trial has copies 1"),
     ],
-    ids=["sut", "chain", "workflow", "variance", "fault", "form", "point", "step", "drift", "schedule"],
+    ids=[
+        *("sut", "chain", "workflow", "variance", "fault", "form", "point", "step", "drift", "schedule"),
+        *("copies", "nodes", "few_nodes", "few_copies"),
+    ],
 )
 def test_what_is_wrong_in_a_trial_file_is_told(tmp_path: Path, changes: dict[str, object], says: str) -> None:
     file = tmp_path / "trial.json"

@@ -23,7 +23,7 @@ from kintsugi.harness.history import Event, History, of
 from kintsugi.harness.means import docker as means
 from kintsugi.harness.means import image
 from kintsugi.harness.means.docker import Docker
-from kintsugi.harness.processes import LAUNCHER
+from kintsugi.harness.processes import LAUNCHER, Exit, Process
 from kintsugi.harness.trial import Crew, run_trial
 from kintsugi.harness.verdicts import judge_trial
 from kintsugi.scenarios.trial import Strike, Trial
@@ -141,6 +141,59 @@ def test_a_node_ends_when_the_harness_does(node: Any, tmp_path: Path) -> None:
     assert process.wait(SECONDS) != 0
     # Only as the first of its own container it takes its worker with it.
     os.kill(int((tmp_path / "seen").read_text()), signal.SIGKILL)
+
+
+class Engine:
+    """Stands in for the client of an engine: one container, whose end nobody hears of unless it is killed."""
+
+    def __init__(self, *refuses: str) -> None:
+        self.refuses, self.asked = refuses, list[str]()
+        self.killed: Callable[[], object] = lambda: None
+
+    def _asked(self, what: str) -> dict[str, Any]:
+        import docker
+
+        self.asked.append(what)
+        if what in self.refuses:
+            raise docker.errors.APIError(f"no {what} today")
+        return {"cpu_stats": {"cpu_usage": {"total_usage": 2e9}}}
+
+    def stats(self, *_: object, **__: object) -> dict[str, Any]:
+        return self._asked("stats")
+
+    def kill(self, _: str) -> None:
+        self._asked("kill")
+        self.killed()
+
+
+async def killed_by(engine: Engine) -> tuple[means.Containers, Exit]:
+    """How a container ended that was killed; it does if the engine takes the kill."""
+    nothing: Any = None  # Of the trial a kill needs nothing.
+    containers = means.Containers(nothing, engine)
+    loop = asyncio.get_running_loop()
+    process = Process("c", 1, loop.create_future())
+    engine.killed = lambda: loop.call_soon_threadsafe(process.ended.set_result, Exit(-9, 9, 0.0))
+    try:
+        return containers, await containers.kill(process)
+    finally:
+        containers._folder.rmdir()
+        containers._threads.shutdown()
+
+
+async def test_a_worker_is_killed_though_the_engine_does_not_say_what_it_used() -> None:
+    pytest.importorskip("docker")
+    for engine, used in ((Engine(), {"c": 2.0}), (Engine("stats"), {})):
+        containers, ended = await killed_by(engine)
+        assert (ended.signal, engine.asked, containers._cpu_seconds) == (9, ["stats", "kill"], used)
+
+
+async def test_a_worker_that_the_engine_does_not_kill_is_not_waited_for_without_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("docker")
+    monkeypatch.setattr(means, "REMOVED_SECONDS_MAX", 0.01)
+    with pytest.raises(RuntimeError, match="c is still there after it was killed: no kill today"):
+        await killed_by(Engine("kill"))
 
 
 # --- with an engine -----------------------------------------------------------------------------------------

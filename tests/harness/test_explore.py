@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from itertools import islice, pairwise
+from itertools import combinations, islice, pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,6 +18,7 @@ from kintsugi.harness.adapters import ADAPTERS
 from kintsugi.harness.adapters.planted import PLANTED
 from kintsugi.harness.explore import COPIES_MAX, Frame, ddmin, exposed, holds_a_race, shrinking, stream
 from kintsugi.harness.found import ToReplay, read
+from kintsugi.harness.means import TAKES, clash_of
 from kintsugi.harness.verdicts import judge_trial
 from kintsugi.scenarios.planner import candidates
 from kintsugi.scenarios.points import sites
@@ -32,7 +33,7 @@ NEEDS = frozenset(form.needs for fault in FAULTS.values() for form in fault.form
 
 
 def frame(*names: str, seed: int = 7, chain: str = "optimized", **more: Any) -> Frame:
-    return Frame("minimal", chain, {name: WORKFLOWS[name] for name in names or WORKFLOWS}, seed, **more)
+    return Frame("minimal", chain, {name: WORKFLOWS[name] for name in names or WORKFLOWS}, seed, TAKES, **more)
 
 
 def first(count: int, of: Frame) -> list[Trial]:
@@ -78,7 +79,10 @@ def test_every_schedule_of_one_fault_has_its_turn_and_then_there_is_nothing_more
 def test_each_fault_class_has_its_turn_early_and_so_have_schedules_of_several() -> None:
     trials = first(3 * len(FAULTS), frame())
     singles = [trial for trial in trials if len(trial.schedule) == 1]
-    assert Counter(trial.fault for trial in singles) == dict.fromkeys(FAULTS, 2)
+    turns = Counter(trial.fault for trial in singles)
+    assert (set(turns), len(singles)) == (set(FAULTS), 2 * len(FAULTS))
+    # What is the same under two names is tried under one: the other's turn is then the next one's.
+    assert set(turns.values()) <= {1, 2, 3}
     assert len(trials) - len(singles) == len(FAULTS)
     assert {len(trial.schedule) for trial in first(300, frame())} == {1, 2, 3}
 
@@ -104,12 +108,35 @@ def test_what_is_tried_can_be_done_in_one_trial() -> None:
         assert sum(form.nodes > 1 for form in forms) <= 1
         needs = [form.needs for form in forms if form.needs]
         assert len(needs) == len(set(needs))
+        assert clash_of(trial) == ""
         points = [site.point for site in sites(WORKFLOWS[trial.workflow], trial.chain)]
         places = [points.index(strike.point) for strike in trial.schedule]
         for (one, two), (before, after) in zip(pairwise(trial.schedule), pairwise(places), strict=True):
             assert before <= after or two.then
             same = (one.point.kind, one.point.step, one.point.item) == (two.point.kind, two.point.step, two.point.item)
             assert two.then or not same or one.point.occurrence != two.point.occurrence
+
+
+def test_means_that_take_the_same_of_a_trial_are_in_none_together_and_all_others_are() -> None:
+    assert set(TAKES) >= NEEDS
+    assert all(TAKES.values())
+    every = {frozenset(pair) for pair in combinations(sorted(NEEDS), 2)}
+    apart = {frozenset(pair) for pair in every if frozenset.intersection(*(TAKES[name] for name in pair))}
+    assert apart == {
+        frozenset(pair)
+        for pair in (
+            ("small_disk", "loop_disk"),  # Each would be mounted on the state folder.
+            ("docker", "small_disk"),  # The engine sees none of our mounts.
+            ("docker", "loop_disk"),
+            ("docker", "toxiproxy"),  # Each says where the services are.
+            ("docker", "fake_clock"),  # A container has no library of this machine.
+        )
+    }
+    met = set()
+    for trial in first(6000, frame(INVOICE, faults_max=3)):
+        needs = {FAULTS[strike.fault].form(strike.form).needs for strike in trial.schedule} - {""}
+        met |= {frozenset(pair) for pair in combinations(sorted(needs), 2)}
+    assert met == every - apart
 
 
 def test_nothing_is_tried_that_the_sut_or_the_machine_can_t_do() -> None:
@@ -125,7 +152,7 @@ def test_nothing_is_tried_that_the_sut_or_the_machine_can_t_do() -> None:
 def test_the_stream_tells_nothing_of_planted_bugs() -> None:
     """A planted SUT meets what the right one meets: a search knows nothing but the faults and the workflows."""
     for name, adapter in PLANTED.items():
-        theirs = islice(stream(Frame(name, "optimized", WORKFLOWS, 7, lacks=adapter.lacks())), 20)
+        theirs = islice(stream(Frame(name, "optimized", WORKFLOWS, 7, TAKES, lacks=adapter.lacks())), 20)
         ours = first(20, frame(lacks=ADAPTERS["minimal"].lacks()))
         assert [(t.workflow, t.schedule) for t in theirs] == [(t.workflow, t.schedule) for t in ours]
 

@@ -220,6 +220,65 @@ def test_an_answer_that_only_holds_more_is_an_answer(before_the_mail: HandWritte
     assert verdicts(before_the_mail) == [ANSWERED]
 
 
+SETTLED = (False, "mail.send was not called since a person had said what came of it")
+
+
+@pytest.mark.parametrize(("kind", "decision"), [("in_doubt", "happened"), ("budget", "not_happened")])
+def test_what_a_person_had_settled_could_once_be_asked_again_for_ever(
+    kind: str, decision: str, before_the_mail: HandWritten
+) -> None:
+    run = before_the_mail
+    run.takes_effect(run.calls("tell"))
+    run.dies().decides(run.halts(kind, "tell"), decision)
+    run.dies().halts("in_doubt", "tell")
+    assert verdicts(run)[1] == SETTLED
+
+
+def test_a_call_that_was_made_again_is_in_doubt_again(before_the_mail: HandWritten) -> None:
+    run = before_the_mail
+    run.calls("tell")
+    question = run.dies().halts("in_doubt", "tell")
+    run.decides(question, "not_happened").calls("tell")
+    # Who polls may be told the same once more.
+    run.dies().add("human", "delivered", run=run.run, question=question, kind="in_doubt", step="tell")
+    run.halts("in_doubt", "tell")
+    assert verdicts(run) == [OPAQUE, OPAQUE]
+
+
+def test_what_a_person_said_and_nobody_heard_settles_nothing(before_the_mail: HandWritten) -> None:
+    run = before_the_mail
+    run.calls("tell")
+    run.dies().decides(run.halts("in_doubt", "tell"), "happened")
+    del run.events[-1]
+    run.halts("in_doubt", "tell")
+    assert verdicts(run) == [OPAQUE, OPAQUE]
+
+
+def test_an_answer_about_another_call_settles_nothing(before_the_mail: HandWritten) -> None:
+    run = before_the_mail
+    run.calls("tell")
+    run.calls("tell", to="someone@else.example")
+    other = {**run.visit("tell").call.arguments, "to": "someone@else.example"}
+    run.dies().decides(run.halts("in_doubt", "tell", arguments=other), "happened")
+    run.halts("in_doubt", "tell")
+    assert verdicts(run) == [OPAQUE, OPAQUE]
+
+
+@pytest.mark.parametrize("why", ["full", "killed"])
+def test_what_could_not_be_kept_may_be_asked_again(why: str, before_the_mail: HandWritten) -> None:
+    run = before_the_mail
+    run.calls("tell")
+    question = run.dies().halts("in_doubt", "tell")
+    if why == "full":
+        run.add("nemesis", "filled", strike=0)
+        run.decides(question, "happened").add("nemesis", "freed", strike=0)
+    else:
+        run.add("runner", "submitted", runs=5)
+        run.decides(question, "happened").add("nemesis", "witnessed", strike=0, evidence="", generation=2, pid=41)
+    run.dies().halts("in_doubt", "tell")
+    assert verdicts(run) == [OPAQUE, OPAQUE]
+
+
 # --- budgets ------------------------------------------------------------------------------------------------
 
 

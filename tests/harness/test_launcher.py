@@ -16,7 +16,7 @@ import pytest
 from kintsugi.harness import processes
 from kintsugi.harness.adapters import ADAPTERS, Unavailable
 from kintsugi.harness.adapters.adapter import versions
-from kintsugi.harness.processes import Exit, Launcher, LauncherGone, Process
+from kintsugi.harness.processes import Exit, Launcher, LauncherGone, Process, VerbFailed, VerbSilent
 
 pytestmark = pytest.mark.process
 
@@ -70,6 +70,13 @@ def echo(*arguments):
 
 def refuse():
     raise ValueError("not today")
+
+
+def reach_nobody():
+    try:
+        raise ConnectionRefusedError("nobody is there")
+    except OSError as error:
+        raise RuntimeError("the server can't be reached") from error
 
 
 def nonsense():
@@ -402,6 +409,19 @@ async def test_a_verb_s_result_or_error_comes_back(launcher: Launcher) -> None:
     with pytest.raises(RuntimeError, match="AttributeError"):
         await launcher.call("unheard_of")
     assert await asyncio.gather(*(launcher.call("echo", n) for n in range(9))) == [[n] for n in range(9)]
+
+
+async def test_a_client_that_got_no_answer_is_told_from_one_that_was_turned_down(
+    launcher: Launcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(VerbFailed, match="not today") as turned_down:
+        await launcher.call("refuse")
+    assert not isinstance(turned_down.value, VerbSilent)
+    with pytest.raises(VerbSilent, match="the server can't be reached"):
+        await launcher.call("reach_nobody")
+    monkeypatch.setattr(processes, "CALL_SECONDS", 0.0)
+    with pytest.raises(VerbSilent, match="block gave no answer within 0 s"):
+        await launcher.call("block")
 
 
 async def test_a_call_that_is_cancelled_as_its_answer_comes_is_cancelled(

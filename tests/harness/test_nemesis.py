@@ -27,6 +27,7 @@ from kintsugi.harness.crossing import Doors
 from kintsugi.harness.history import Event, History, of
 from kintsugi.harness.means import MEANS, make_ready
 from kintsugi.harness.records import TrialResult
+from kintsugi.harness.selftest import BUGS
 from kintsugi.harness.session import SECONDS_PER_HOUR
 from kintsugi.harness.trial import Crew, run_trial
 from kintsugi.harness.verdicts import judge_trial
@@ -68,8 +69,13 @@ NAIVE_AGENT = {
     "schema_drift.loses_field@tool:order[0]#1@before": ("corrupted", "missing effect of bank.pay"),
     "schema_drift.renames_field@tool:invoice[0]#1@before": ("corrupted", "missing effect of bank.pay"),
     "hostile_output.instruction@tool:invoice[0]#1@before": ("corrupted", "unauthorised effect of bank.pay"),
+    "loop.repeats_3@model:note[0]#1@during": ("corrupted", "duplicate effect of bank.pay"),
+    "loop.repeats_3@model:tell[0]#1@during": ("corrupted", "duplicate effect of erp.post_note"),
 }
 """And where the model itself decides every step."""
+
+CAUGHT_ELSEWHERE = {"store_restart": "test_store_restart.py"}
+"""Classes that no bug of the self-test and no script shows, with the file here in which a SUT is caught by them."""
 
 NAIVE_RUNS = [(strike, chain, NAIVE[strike]) for strike in NAIVE for chain in ("naive", "optimized")]
 NAIVE_RUNS += [(strike, "naive", NAIVE_AGENT[strike]) for strike in NAIVE_AGENT]
@@ -298,7 +304,7 @@ def killed(ran: Ran, action: actions.Kill) -> None:
         # While the worker dies nothing of the trial is answered, and nothing takes effect; but other nodes go on.
         dying = {None, witnessed["generation"]} if ran.trial.nodes == 1 else {witnessed["generation"]}
         seen = [e for e in between if e["who"] in {"world", "gateway", "human"}]
-        assert [e["what"] for e in seen if e.get("generation") in dying] == []
+        assert [e["what"] for e in seen if e.get("generation") in dying and e["what"] != "drift"] == []
         later = [e for e in ran.saw("runner", "started") if ran.position(e) > ran.position(witnessed)]
         assert (started["node"] in {e["node"] for e in later}) == (action.restart == "same_node")
         if action.restart == "same_node":
@@ -360,11 +366,18 @@ def deployed(ran: Ran, action: actions.Deploy) -> None:
 def suspended(ran: Ran, action: actions.Suspend) -> None:
     """Between the pause and its end nothing came of the run but what was in flight, whoever had it; then it went on."""
     (paused,) = ran.saw("nemesis", "paused")
+    (resuming,) = ran.saw("nemesis", "resuming")
     (resumed,) = ran.saw("nemesis", "resumed")
-    witnessed = ran.saw("nemesis", "witnessed")[-1]
-    assert witnessed["meanwhile"] == 0
-    assert witnessed["paused_seconds"] >= action.seconds * (1 + action.kill)
-    between = ran.events[ran.position(paused) + 1 : ran.position(resumed)]
+    assert ran.position(paused) < ran.position(resuming) < ran.position(resumed)
+    assert resuming["meanwhile"] == 0
+    assert resuming["paused_seconds"] >= action.seconds * (1 + action.kill)
+    between = ran.events[ran.position(paused) + 1 : ran.position(resuming)]
+    if action.while_down:
+        # Everyone who was started had ended when it was paused, and somebody else was started afterwards.
+        lives = {what: {e["generation"]: e for e in ran.saw("runner", what)} for what in ("started", "exited")}
+        earlier = [n for n, e in lives["started"].items() if ran.position(e) < ran.position(paused)]
+        assert all(ran.position(lives["exited"][n]) < ran.position(paused) for n in earlier)
+        assert len(lives["started"]) > len(earlier) > 0
     acted = [e for e in between if e["what"] in {"request", "ask", "asked", "end_report"}]
     assert acted == []
     assert {e["request"] for e in between if e["what"] in {"effect", "answer", "reply"}} <= {paused["request"]}
@@ -375,9 +388,9 @@ def suspended(ran: Ran, action: actions.Suspend) -> None:
         (successor,) = [e for e in ran.saw("runner", "started") if e["generation"] == event["generation"] + 1]
         assert exited["signal"] == 9
         # The next one had the run, and the time to go on with it, while it was paused.
-        assert resumed["t"] - successor["t"] >= action.seconds * JUST_BEFORE
+        assert resuming["t"] - successor["t"] >= action.seconds * JUST_BEFORE
     (ended,) = ran.saw("human", "end_report")
-    assert ran.position(ended) > ran.position(resumed)
+    assert ran.position(ended) > ran.position(resuming)
 
 
 def store_restarted(ran: Ran, action: actions.RestartStore) -> None:
@@ -704,6 +717,14 @@ EVIDENCE: Mapping[type, Callable[[Ran, Any], None]] = {
 
 
 # --- the tests ----------------------------------------------------------------------------------------------
+
+
+def test_of_every_fault_class_it_is_shown_that_it_catches_a_sut() -> None:
+    signs = [sign.strike for bug in BUGS for sign in bug.signs]
+    shown = {strike.partition(".")[0] for strike in (*signs, *NAIVE, *NAIVE_AGENT)}
+    assert sorted([*shown, *CAUGHT_ELSEWHERE]) == sorted(FAULTS)
+    for fault, file in CAUGHT_ELSEWHERE.items():
+        assert f'Strike("{fault}", ' in Path(__file__).with_name(file).read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(("fault", "form"), FORMS, ids=[f"{fault}.{form}" for fault, form in FORMS])

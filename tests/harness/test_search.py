@@ -19,6 +19,7 @@ from kintsugi.golden_workflows.spec import load_workflows
 from kintsugi.harness.adapters import Unavailable, minimal
 from kintsugi.harness.explore import Frame
 from kintsugi.harness.found import file_of, read
+from kintsugi.harness.means import TAKES
 from kintsugi.harness.records import Count
 from kintsugi.harness.results import Results
 from kintsugi.harness.search import Budget, Found, Search
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from tests.harness.conftest import WriteHistory
 
 INVOICE = load_workflows()["finance/invoice_payment"]
-FRAME = Frame("minimal", "optimized", {INVOICE.name: INVOICE}, 7)
+FRAME = Frame("minimal", "optimized", {INVOICE.name: INVOICE}, 7, TAKES)
 FAULTS = ("worker_kill.at_boundary", "network_failure.reset_before", "tool_timeout.not_applied", "tool_timeout.twice")
 POINTS = ("tool:pay[0]#1@before", "tool:note[0]#1@before", "tool:tell[0]#1@before")
 

@@ -78,7 +78,7 @@ def test_what_was_in_flight_may_come_to_its_end(due_to_pay: HandWritten, make_tr
     paused(run, called["request"])
     run.takes_effect(called)
     run.answered(called)
-    run.add("nemesis", "resumed", strike=0, run="r0")
+    run.add("nemesis", "resuming", strike=0, run="r0")
     run.add("nemesis", "witnessed", strike=0, evidence="paused, then resumed")
     run.does("note").does("tell").ends()
     assert acted_while_paused(run.events) == ""
@@ -86,12 +86,21 @@ def test_what_was_in_flight_may_come_to_its_end(due_to_pay: HandWritten, make_tr
     assert (found.injection, found.verdict) == ("witnessed", "correct")
 
 
+def test_it_may_go_on_before_anyone_hears_that_it_was_resumed(due_to_pay: HandWritten) -> None:
+    run = due_to_pay
+    paused(run)
+    run.add("nemesis", "resuming", strike=0, run="r0")
+    run.does("pay")
+    run.add("nemesis", "resumed", strike=0, run="r0")
+    assert acted_while_paused(run.events) == ""
+
+
 def test_an_effect_that_was_begun_while_it_was_paused_is_wrong(due_to_pay: HandWritten, make_trial: MakeTrial) -> None:
     run = due_to_pay
     run.struck(witnessed=False)
     paused(run)
     run.does("pay")
-    run.add("nemesis", "resumed", strike=0, run="r0")
+    run.add("nemesis", "resuming", strike=0, run="r0")
     run.add("nemesis", "witnessed", strike=0, evidence="paused, then resumed")
     run.does("note").does("tell").ends()
     found = check(run.workflow, make_trial(INVOICE, PAUSE), run.closed())
@@ -105,6 +114,6 @@ def test_a_read_or_an_effect_before_or_after_it_is_not(due_to_pay: HandWritten) 
     run.does("pay")
     paused(run)
     run.does("order")
-    run.add("nemesis", "resumed", strike=0, run="r0")
+    run.add("nemesis", "resuming", strike=0, run="r0")
     run.does("note")
     assert acted_while_paused(run.events) == ""

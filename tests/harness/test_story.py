@@ -145,6 +145,21 @@ def test_which_rule_is_broken_is_said_in_plain_words(
 
 
 @pytest.mark.parametrize(
+    ("reason", "rule"),
+    [
+        ("effect of bank.pay at step pay, request 9, while it was paused", "nothing is done for a run while an oper"),
+        ("nobody was told that orders/PO-88 had changed, though the run says completed", "a change that a person has"),
+        ("something that has no rule yet", "the effects of a run are those that"),
+    ],
+)
+def test_what_was_done_in_a_pause_was_once_said_to_be_a_change_that_nobody_was_told_of(
+    reason: str, rule: str, make_result: Callable[..., TrialResult]
+) -> None:
+    (found,) = broken(make_result(verdict="corrupted", reason=reason))
+    assert found.startswith(rule)
+
+
+@pytest.mark.parametrize(
     ("what", "data", "said"),
     [
         ("extinct", {}, "no worker is left, and none will be started"),

@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -256,7 +256,7 @@ async def test_a_trial_is_not_over_before_a_killed_worker_had_its_chance_to_act_
 # --- SUTs that do not do what they should -------------------------------------------------------------------
 
 BAD_SIDE = """
-import asyncio, os, sys
+import asyncio, json, os, sys, urllib.request
 
 CHAINS = {}
 
@@ -275,17 +275,50 @@ def status(state_dir, run_id):
 async def work(environment, chains):
     if os.path.exists(os.path.join(environment["KINTSUGI_STATE_DIR"], "..", "..", "crash")):
         sys.exit("no licence for this engine")
+    for mode in ("hangs", "exits", "gives_up"):
+        if os.path.exists(os.path.join(environment["KINTSUGI_STATE_DIR"], "..", "..", mode)):
+            await ask_and(mode, environment)
+            return
     await asyncio.Event().wait()
+
+async def ask_and(mode, environment):
+    def post(path, body):
+        headers = {"Authorization": "Bearer " + environment["KINTSUGI_TOKEN"], "Content-Type": "application/json"}
+        url = environment["KINTSUGI_HUMAN_URL"] + path
+        urllib.request.urlopen(urllib.request.Request(url, json.dumps(body).encode(), headers)).close()
+
+    pay = {"vendor_id": "V-207", "amount_cents": 128400, "currency": "EUR", "reference": "INV-1041"}
+    post("/requests", {"kind": "approval", "request_id": "q1", "tool": "bank.pay", "arguments": pay})
+    await asyncio.sleep(3 * 3600 * float(environment["KINTSUGI_TIME_SCALE"]))
+    if mode == "gives_up":
+        post("/end", {"status": "failed", "detail": "nobody answered"})
+    if mode != "exits":
+        await asyncio.Event().wait()
 """
 
 
 @pytest.fixture
 async def bad(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
+    async with _bad("push", tmp_path, monkeypatch) as stage:
+        yield stage
+
+
+@pytest.fixture
+async def polls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stage]:
+    """The same, which would fetch its decisions."""
+    async with _bad("poll", tmp_path, monkeypatch) as stage:
+        yield stage
+
+
+@contextlib.asynccontextmanager
+async def _bad(
+    decisions: Literal["push", "poll"], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Stage]:
     side = tmp_path / "side"
     side.mkdir()
     (side / "bad_side.py").write_text(BAD_SIDE)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(side), *sys.path[1:]]))
-    crew = Crew(Adapter("bad", "", "bad_side", "push", fails_over=False, chains="bad_side:CHAINS"), tmp_path)
+    crew = Crew(Adapter("bad", "", "bad_side", decisions, fails_over=False, chains="bad_side:CHAINS"), tmp_path)
     await crew.start()
     yield Stage(crew, tmp_path, monkeypatch)
     await crew.close()
@@ -323,3 +356,25 @@ async def test_a_sut_that_crashes_at_every_start_is_given_up(bad: Stage, make_tr
     result = judge_trial(WORKFLOW, what, events, {}, 5.0)
     assert (result.verdict, "no licence for this engine" in result.reason) == ("lost", True)
     assert bad.left() == []
+
+
+@pytest.mark.parametrize(
+    ("mode", "form", "verdict"),
+    [
+        ("hangs", "late", "lost"),
+        ("hangs", "rejected", "lost"),
+        ("exits", "late", "lost"),
+        ("exits", "never", "lost"),
+        ("gives_up", "late", "failed"),
+        ("gives_up", "rejected", "failed"),
+    ],
+)
+async def test_a_sut_that_did_not_get_over_the_wait_for_a_decision_once_had_no_verdict(
+    mode: str, form: str, verdict: str, polls: Stage, make_trial: MakeTrial
+) -> None:
+    (polls.folder / mode).touch()
+    what = make_trial(WORKFLOW.name, f"approval_delay.{form}@human:pay[0]#1@waiting")
+    events = await polls.run(what, deadline_seconds=3.0)
+    result = judge_trial(WORKFLOW, what, events, {}, 5.0)
+    assert (result.injection, result.verdict) == ("witnessed", verdict), result.reason
+    assert of(events, "nemesis", "missed") == []

@@ -73,6 +73,34 @@ def test_what_is_no_trial(data: object) -> None:
         Trial.from_json(data)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("copies", "x", "copies: found 'x', a whole number from 1 on is needed"),
+        ("copies", True, "copies: found True"),
+        ("nodes", 0, "nodes: found 0, a whole number from 1 on is needed"),
+        ("repeat", -1, "repeat: found -1, a whole number from 0 on"),
+        ("seed", 1.5, "seed: found 1.5, a whole number is needed"),
+        ("weight", "1", "weight: found '1', a number from 0 on"),
+        ("weight", float("nan"), "weight: found nan"),
+        ("sut", ["minimal"], r"sut: found \['minimal'\], text is needed"),
+        ("drift", None, "drift: found None, text is needed"),
+        ("kind", "best", "kind: found 'best', one of baseline, clean, fault, timing is needed"),
+    ],
+)
+def test_a_value_that_is_none_of_its_kind_is_said_to_be_so(name: str, value: object, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        Trial.from_json({**TRIAL.to_json(), name: value})
+
+
+@pytest.mark.parametrize("name", ["fault", "form", "point"])
+def test_so_is_one_of_a_strike(name: str) -> None:
+    data = TRIAL.to_json()
+    data["schedule"][1][name] = {}
+    with pytest.raises(ValueError, match=f"{name}: found {{}}, text is needed"):
+        Trial.from_json(data)
+
+
 def test_a_point_that_is_none_is_said_to_be_so() -> None:
     data = TRIAL.to_json()
     data["schedule"][0]["point"] = "pay"

@@ -81,6 +81,19 @@ def test_a_planted_sut_is_replayed_only_with_a_chain_that_it_has(tmp_path: Path)
     assert refusal("replay", file) == f"{file}: no chain is called 'naive'; known: optimized"
 
 
+def test_a_schedule_whose_means_do_not_go_together_is_not_run(tmp_path: Path) -> None:
+    strikes = [
+        {"fault": "disk_full", "form": "frees_up", "point": "tool:order[0]#1@before"},
+        {"fault": "power_loss", "form": "disk_cut", "point": "tool:pay[0]#1@before"},
+    ]
+    trial = {"kind": "fault", "sut": "minimal", "chain": "optimized", "workflow": "finance/invoice_payment"}
+    file = tmp_path / "both.json"
+    file.write_text(json.dumps({"trial": {**trial, "schedule": strikes}}))
+    assert refusal("replay", file) == (
+        f"{file}: loop_disk and small_disk can't be in one trial: each takes its state folder"
+    )
+
+
 # --- what it finds ------------------------------------------------------------------------------------------
 
 
