@@ -124,7 +124,7 @@ def _sut(
     for workflow, fault in missing:
         absent[fault][workflow.split("/")[0]] += 1
     struck = samples(witnessed(mine))
-    late = [sample for sample in struck if sample[0].phase == "after"]
+    late = [sample for sample in struck if sample[0].phase == "after" and len(sample[0].points) == 1]
     return {
         "verdicts": {verdict: verdicts[verdict] for verdict in SHOWN_VERDICTS},
         "classes": {

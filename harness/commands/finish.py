@@ -8,7 +8,7 @@ import os
 import platform
 import sqlite3
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -116,8 +116,22 @@ def finish(
     write_atomically(results.folder / "junit.xml", junit.to_xml(list(results.trials().values())))
     write_atomically(results.folder / "summary.md", markdown.to_markdown(summary))
     texts = {f.name: {"what": f.what, "witness": f.witness, "layer": f.layer} for f in FAULTS.values()}
-    write(results.folder, texts)
+    write(results.folder, texts | _of_several(results.trials().values()))
     return summary
+
+
+def _of_several(done: Iterable[TrialResult]) -> dict[str, dict[str, str]]:
+    """The texts of schedules of several faults, which are counted under the names of all of these."""
+    layers = {result.fault: result.layer for result in done if "+" in result.fault}
+    what = "{} faults in one run: {}. One that follows another is armed once that was seen, and meets the recovery."
+    return {
+        name: {
+            "what": what.format(len(parts := name.split("+")), ", then ".join(parts)),
+            "witness": "That of each.",
+            "layer": layer,
+        }
+        for name, layer in layers.items()
+    }
 
 
 def code_digest() -> str:
