@@ -130,18 +130,12 @@ class Incoming:
         """
         if await self._of_the_dead():
             return False
-        kill_follows = self.nemesis.will_strike(crossing.point("after"))
-        if kill_follows:
-            self.session.open_gate.clear()
-        try:
+        with self.session.holding(wanted=self.nemesis.will_strike(crossing.point("after"))):
             delivered = await self.send(status, body, headers, crossing.manner)
             if delivered and status < 500 and status != 429:
                 self.run.delivered[crossing.kind, crossing.step, crossing.item] += 1
                 self.nemesis.timer_begins(crossing)
                 await self.nemesis.at(crossing, "after")
-        finally:
-            if kill_follows:
-                self.session.open_gate.set()
         return delivered
 
     async def send(

@@ -228,18 +228,12 @@ class Human:
         if approval:
             await self._nemesis.strike(point, run)
         point = replace(point, phase="after")
-        struck = approval and self._nemesis.will_strike(point)
-        if struck:
-            # As after any other answer: what the SUT does of it is held until it has been struck.
-            self._session.open_gate.clear()
-        try:
+        # As after any other answer: what the SUT does of it is held until it has been struck.
+        with self._session.holding(wanted=approval and self._nemesis.will_strike(point)):
             for _ in range(decide.deliveries):
                 await self._push(run, question)
             if approval:
                 await self._nemesis.strike(point, run)
-        finally:
-            if struck:
-                self._session.open_gate.set()
 
     async def _push(self, run: Run, question: dict[str, Any]) -> None:
         while not self._session.closing:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -182,6 +183,7 @@ class Session:
         self.urls: Mapping[str, str] = {}
         self.open_gate = asyncio.Event()
         self.open_gate.set()
+        self._holders = 0
         self.in_flight = 0
         self.last_activity = asyncio.get_running_loop().time()
         self.first_end = 0.0
@@ -234,6 +236,19 @@ class Session:
         run.holder = by
         for listener in list(self.listeners):
             listener(run, by)
+
+    @contextmanager
+    def holding(self, *, wanted: bool) -> Iterator[None]:
+        """Hold every request of the trial meanwhile, where that is wanted: nothing is done between hearing and dying."""
+        self._holders += wanted
+        if wanted:
+            self.open_gate.clear()
+        try:
+            yield
+        finally:
+            self._holders -= wanted
+            if not self._holders:
+                self.open_gate.set()
 
     def let_go(self, generation: Generation, process: Process) -> None:
         """Note that a worker has its process, and is about to run."""

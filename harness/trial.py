@@ -179,19 +179,17 @@ class _Stage:
             await _to_its_end(self._clear_up())
 
     async def _begin(self) -> None:
-        """Start the workers and hand the runs over, in the order that suits the SUT; strike right after it."""
+        """Hand the runs over, and strike right after that."""
         submitted = Point("submit", "start", phase="after")
-        if not self.doors.nemesis.will_kill(submitted):
-            await self._hand_over(submitted)
-            return
-        # Whatever is asked for in the moment between the acknowledgement and the death is held, as after any answer.
-        self.session.open_gate.clear()
-        try:
-            await self._hand_over(submitted)
-        finally:
-            self.session.open_gate.set()
+        # As after any answer: what is asked for between the acknowledgement and the death is held.
+        with self.session.holding(wanted=self.doors.nemesis.will_kill(submitted)):
+            await self._hand_over()
+            run = self.session.runs["r0"]
+            run.holder = run.holder or next(iter(self.session.generations.values()))
+            await self.doors.nemesis.strike(submitted, run)
 
-    async def _hand_over(self, submitted: Point) -> None:
+    async def _hand_over(self) -> None:
+        """Start the workers and submit the runs, in the order that suits the SUT."""
         session = self.session
         nodes = session.nodes()
         self.nodes = len(nodes)
@@ -201,9 +199,6 @@ class _Stage:
             await self._start_worker(node)
         if not session.adapter.submit_first:
             await self._submit()
-        run = session.runs["r0"]
-        run.holder = run.holder or next(iter(session.generations.values()))
-        await self.doors.nemesis.strike(submitted, run)
 
     async def _submit(self) -> None:
         """Submit every run, a few at a time: in a storm they are to meet the outage together."""

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from kintsugi.harness.adapters.adapter import Unavailable
-from kintsugi.harness.adapters.servers import ServerProcess, accepts, on_free_ports
+from kintsugi.harness.adapters.servers import LocalServer, on_free_ports
 
 __all__ = ["URL", "PostgresServer", "found"]
 
@@ -77,7 +77,7 @@ def _write_secret(path: Path, text: str, user: pwd.struct_passwd | None) -> None
         os.chown(path, user.pw_uid, user.pw_gid)
 
 
-class PostgresServer:
+class PostgresServer(LocalServer):
     """One server with one empty database and the superuser `postgres`, whose password is made for this server.
 
     As root it runs as the system's user `postgres`, because PostgreSQL refuses to be root.
@@ -85,10 +85,9 @@ class PostgresServer:
 
     def __init__(self, settings: Mapping[str, str] | None = None) -> None:
         """`settings` are used in place of those of the same names in `SETTINGS`."""
+        super().__init__("postgres")
         self._settings = {**SETTINGS, **(settings or {})}
-        self._process = ServerProcess("postgres")
         self._elsewhere: Path | None = None
-        self._port = 0
 
     async def start(self, folder: Path) -> Mapping[str, str]:
         """Make a database cluster below `folder` and serve it; its URL is the variable that `URL` names."""
@@ -107,22 +106,6 @@ class PostgresServer:
             await self.close()
             raise
         return {URL: f"postgresql://{USER}:{password}@127.0.0.1:{self._port}/postgres"}
-
-    async def kill(self) -> int:
-        """See `Server`."""
-        return await self._process.kill()
-
-    async def listens(self) -> bool:
-        """See `Server`."""
-        return await accepts(self._port)
-
-    async def restart(self) -> None:
-        """See `Server`."""
-        await self._process.restart()
-
-    def cpu_seconds(self) -> float:
-        """The CPU time that it and its backends have used so far."""
-        return self._process.cpu_seconds()
 
     async def close(self) -> None:
         """Stop it at once, with no regard for its data."""

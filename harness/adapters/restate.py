@@ -16,7 +16,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import InvalidVersion, Version
 
 from kintsugi.harness.adapters.adapter import Adapter, Unavailable
-from kintsugi.harness.adapters.servers import ServerProcess, accepts, answers, on_free_ports
+from kintsugi.harness.adapters.servers import LocalServer, answers, on_free_ports
 
 __all__ = ["ADAPTERS", "RestateServer", "found_server"]
 
@@ -95,13 +95,12 @@ def found_server() -> str:
     return f"{SERVER} {version}"
 
 
-class RestateServer:
+class RestateServer(LocalServer):
     """One Restate server, with its data below a folder. `first` and `last` are what its configuration says of it."""
 
     def __init__(self, first: str = "", last: str = "") -> None:
+        super().__init__(SERVER)
         self._first, self._last = first, last
-        self._process = ServerProcess(SERVER)
-        self._port = 0
 
     async def start(self, folder: Path) -> Mapping[str, str]:
         """Start it on free ports; its addresses. Raises Unavailable."""
@@ -117,26 +116,6 @@ class RestateServer:
         _, admin, ingress = await on_free_ports(3, start, "in use", STARTS)
         self._port = ingress
         return {ADMIN: f"http://127.0.0.1:{admin}", INGRESS: f"http://127.0.0.1:{ingress}"}
-
-    async def kill(self) -> int:
-        """See `Server`."""
-        return await self._process.kill()
-
-    async def listens(self) -> bool:
-        """See `Server`."""
-        return await accepts(self._port)
-
-    async def restart(self) -> None:
-        """See `Server`."""
-        await self._process.restart()
-
-    def cpu_seconds(self) -> float:
-        """The CPU time that it has used so far."""
-        return self._process.cpu_seconds()
-
-    async def close(self) -> None:
-        """Stop it."""
-        await self._process.close()
 
 
 def _write(path: Path, text: str) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from kintsugi.harness.adapters.adapter import Unavailable
 from kintsugi.harness.processes import plain_environment
 
-__all__ = ["ServerProcess", "accepts", "answers", "die_with", "free_ports", "on_free_ports"]
+__all__ = ["LocalServer", "ServerProcess", "accepts", "answers", "die_with", "free_ports", "on_free_ports"]
 
 START_SECONDS = 30.0
 STOP_SECONDS = 5.0
@@ -207,6 +207,34 @@ class ServerProcess:
             os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
         self._process = None
+
+
+class LocalServer:
+    """What every `Server` of one process does alike; its own class says how it is started, and sets the port it serves."""
+
+    def __init__(self, name: str) -> None:
+        self._process = ServerProcess(name)
+        self._port = 0
+
+    async def kill(self) -> int:
+        """See `Server`."""
+        return await self._process.kill()
+
+    async def listens(self) -> bool:
+        """See `Server`."""
+        return await accepts(self._port)
+
+    async def restart(self) -> None:
+        """See `Server`."""
+        await self._process.restart()
+
+    def cpu_seconds(self) -> float:
+        """The CPU time that it and the processes it has started have used so far."""
+        return self._process.cpu_seconds()
+
+    async def close(self) -> None:
+        """Stop it."""
+        await self._process.close()
 
 
 def die_with(parent: int, number: signal.Signals) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from packaging.version import Version
 
 from kintsugi.harness.adapters.adapter import DISTRIBUTION, Adapter, Unavailable
-from kintsugi.harness.adapters.servers import ServerProcess, accepts, answers, on_free_ports
+from kintsugi.harness.adapters.servers import LocalServer, answers, on_free_ports
 
 __all__ = ["ADAPTERS", "TemporalServer", "found"]
 
@@ -51,12 +51,11 @@ def found() -> str:
     return f"Temporal server {match[2]} (CLI {match[1]})"
 
 
-class TemporalServer:
+class TemporalServer(LocalServer):
     """One development server, with its SQLite database in the folder it is given."""
 
     def __init__(self) -> None:
-        self._process = ServerProcess("temporal")
-        self._port = 0
+        super().__init__("temporal")
 
     async def start(self, folder: Path) -> Mapping[str, str]:
         """Start it on loopback; its address is the variable that `ADDRESS` names."""
@@ -74,26 +73,6 @@ class TemporalServer:
 
         self._port, *_ = await on_free_ports(4, start, "address already in use")
         return {ADDRESS: f"127.0.0.1:{self._port}"}
-
-    async def kill(self) -> int:
-        """See `Server`."""
-        return await self._process.kill()
-
-    async def listens(self) -> bool:
-        """See `Server`."""
-        return await accepts(self._port)
-
-    async def restart(self) -> None:
-        """See `Server`."""
-        await self._process.restart()
-
-    def cpu_seconds(self) -> float:
-        """The CPU time that it has used so far."""
-        return self._process.cpu_seconds()
-
-    async def close(self) -> None:
-        """Stop it."""
-        await self._process.close()
 
 
 SERVER = {"server": "development server; SQLite, journal_mode=wal, synchronous=full"}
