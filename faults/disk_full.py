@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from kintsugi.faults.actions import FillDisk, Kill
 from kintsugi.faults.fault import FaultClass, Form
-from kintsugi.faults.points import Site
+from kintsugi.faults.where import exact
 
 __all__ = ["FAULT"]
 
 MEANS = "small_disk"
-
-
-def _exact(site: Site) -> bool:
-    """At a request or a wait, so that what comes of it can't be recorded."""
-    return site.point.phase != "after"
 
 
 FAULT = FaultClass(
@@ -23,8 +18,8 @@ FAULT = FaultClass(
     witness="A write of ours got ENOSPC, and the file system said that 0 bytes were left; a killed worker was reaped.",
     dealt_with_by="engine",
     forms=(
-        Form("frees_up", _exact, (FillDisk(),), wants=("own_files",), needs=MEANS),
-        Form("while_restarting", _exact, (Kill(), FillDisk()), wants=("own_files",), needs=MEANS),
-        Form("killed_while_full", _exact, (FillDisk(2.0, kill_after_seconds=1.0),), wants=("own_files",), needs=MEANS),
+        Form("frees_up", exact, (FillDisk(),), wants=("own_files",), needs=MEANS),
+        Form("while_restarting", exact, (Kill(), FillDisk()), wants=("own_files",), needs=MEANS),
+        Form("killed_while_full", exact, (FillDisk(2.0, kill_after_seconds=1.0),), wants=("own_files",), needs=MEANS),
     ),
 )

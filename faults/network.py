@@ -4,29 +4,19 @@ from __future__ import annotations
 
 from kintsugi.faults.actions import Toxic
 from kintsugi.faults.fault import FaultClass, Form
-from kintsugi.faults.points import Site
+from kintsugi.faults.where import ATTEMPTS_MAX, call_made, request_made
 
 __all__ = ["FAULT"]
 
-ATTEMPTS_MAX = 6
-"""As many as any workflow's policy allows."""
 NEEDS = "toxiproxy"
 
 
-def _request(site: Site) -> bool:
-    return site.point.kind in {"tool", "model"} and site.point.phase == "before"
-
-
-def _tool(site: Site) -> bool:
-    return site.point.kind == "tool" and site.point.phase == "before"
-
-
 def _service(name: str, toxic: Toxic) -> Form:
-    return Form(name, _request, (toxic,), needs=NEEDS)
+    return Form(name, request_made, (toxic,), needs=NEEDS)
 
 
 def _store(name: str, toxic: Toxic) -> Form:
-    return Form(name, _request, (toxic,), wants=("store_link",), needs=NEEDS)
+    return Form(name, request_made, (toxic,), wants=("store_link",), needs=NEEDS)
 
 
 FAULT = FaultClass(
@@ -44,7 +34,7 @@ FAULT = FaultClass(
         _service("timeout", Toxic("timeout", (("timeout", 0),))),
         Form(
             "timeout_beyond_budget",
-            _tool,
+            call_made,
             (Toxic("timeout", (("timeout", 0),), responses=ATTEMPTS_MAX),),
             may_halt=True,
             needs=NEEDS,

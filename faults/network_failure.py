@@ -4,21 +4,9 @@ from __future__ import annotations
 
 from kintsugi.faults.actions import Cut, Hold, Refuse
 from kintsugi.faults.fault import FaultClass, Form
-from kintsugi.faults.points import Site
+from kintsugi.faults.where import call_committed, reply_generated, request_made
 
 __all__ = ["FAULT"]
-
-
-def _request(site: Site) -> bool:
-    return site.point.kind in {"tool", "model"} and site.point.phase == "before"
-
-
-def _generated(site: Site) -> bool:
-    return site.point.kind == "model" and site.point.phase == "during"
-
-
-def _committed(site: Site) -> bool:
-    return site.point.kind == "tool" and site.point.phase == "committed"
 
 
 FAULT = FaultClass(
@@ -28,11 +16,11 @@ FAULT = FaultClass(
     witness="The socket was closed by us without a byte of a response; for refused, the listener was down.",
     dealt_with_by="adapter",
     forms=(
-        Form("refused", _request, (Refuse(),)),
-        Form("reset_before", _request, (Cut("reset"),)),
-        Form("reset_twice", _request, (Cut("reset", times=2),)),
-        Form("reset_generated", _generated, (Cut("reset"),)),
-        Form("reset_committed", _committed, (Cut("reset"),)),
-        Form("silent", _request, (Hold(),)),
+        Form("refused", request_made, (Refuse(),)),
+        Form("reset_before", request_made, (Cut("reset"),)),
+        Form("reset_twice", request_made, (Cut("reset", times=2),)),
+        Form("reset_generated", reply_generated, (Cut("reset"),)),
+        Form("reset_committed", call_committed, (Cut("reset"),)),
+        Form("silent", request_made, (Hold(),)),
     ),
 )

@@ -7,17 +7,13 @@ from dataclasses import replace
 from kintsugi.faults.actions import Kill
 from kintsugi.faults.fault import FaultClass, Form
 from kintsugi.faults.points import Site
+from kintsugi.faults.where import met_again
 
 __all__ = ["FAULT"]
 
 
 def _exact(site: Site) -> bool:
     return site.point.phase != "after" and site.point.kind != "submit"
-
-
-def _met_again(site: Site) -> bool:
-    """Nothing has come of the request yet, so that every recovery has to make it again."""
-    return site.point.phase in {"before", "during"} and site.point.kind != "decision"
 
 
 _LOST = Kill(restart="never", lose_scratch=True)
@@ -30,7 +26,7 @@ FAULT = FaultClass(
     dealt_with_by="engine",
     forms=(
         Form("process", _exact, (_LOST,), nodes=2),
-        Form("successor_too", _met_again, (replace(_LOST, times=2),), nodes=3, wants=("fail_over",)),
+        Form("successor_too", met_again, (replace(_LOST, times=2),), nodes=3, wants=("fail_over",)),
         Form("two_of_three", _exact, (replace(_LOST, others=1),), nodes=3, wants=("fail_over",)),
         Form("container", _exact, (_LOST,), nodes=2, wants=("containers",), needs="docker"),
     ),

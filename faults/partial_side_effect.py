@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from kintsugi.faults.actions import Answer, Cut, Kill
 from kintsugi.faults.fault import FaultClass, Form
-from kintsugi.faults.points import Site
+from kintsugi.faults.where import call_committed
 
 __all__ = ["FAULT"]
-
-
-def _committed(site: Site) -> bool:
-    return site.point.kind == "tool" and site.point.phase == "committed"
 
 
 FAULT = FaultClass(
@@ -20,9 +16,9 @@ FAULT = FaultClass(
     witness="The ledger holds the effect, and no byte of its result was sent.",
     dealt_with_by="adapter",
     forms=(
-        Form("reset", _committed, (Cut("reset"),)),
-        Form("empty", _committed, (Cut("empty"),)),
-        Form("error_500", _committed, (Answer(500),)),
-        Form("killed", _committed, (Kill(),)),
+        Form("reset", call_committed, (Cut("reset"),)),
+        Form("empty", call_committed, (Cut("empty"),)),
+        Form("error_500", call_committed, (Answer(500),)),
+        Form("killed", call_committed, (Kill(),)),
     ),
 )

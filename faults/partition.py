@@ -5,6 +5,7 @@ from __future__ import annotations
 from kintsugi.faults.actions import Partition
 from kintsugi.faults.fault import FaultClass, Form
 from kintsugi.faults.points import Site
+from kintsugi.faults.where import in_flight, parked
 
 __all__ = ["FAULT"]
 
@@ -19,22 +20,11 @@ TAKE_OVER_SECONDS = 12.0
 
 def _struck(site: Site) -> bool:
     """A request is on its way, or the run is parked and the next one will be."""
-    if site.point.kind in {"human", "timer"} and site.point.phase == "waiting":
+    if parked(site):
         return True
     if site.point.phase not in {"before", "during", "committed"}:
         return False
     return site.point.kind in {"tool", "model", "human", "end"}
-
-
-def _in_flight(site: Site) -> bool:
-    """A request that two nodes may make, as the one that is cut off can't record what came of it.
-
-    That is any request to the model or of a read, and a write that carries a key; of another write nobody could tell
-    whose it was.
-    """
-    if site.point.phase not in {"before", "during", "committed"}:
-        return False
-    return site.point.kind == "model" or site.effect == "read" or site.idempotency == "key"
 
 
 FAULT = FaultClass(
@@ -58,7 +48,7 @@ FAULT = FaultClass(
         ),
         Form(
             "store",
-            _in_flight,
+            in_flight,
             (Partition(TAKE_OVER_SECONDS, side="store"),),
             nodes=2,
             wants=("fail_over", "store_link"),

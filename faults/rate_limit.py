@@ -4,19 +4,12 @@ from __future__ import annotations
 
 from kintsugi.faults.actions import Answer, Limit
 from kintsugi.faults.fault import FaultClass, Form
-from kintsugi.faults.points import Site
+from kintsugi.faults.where import ATTEMPTS_MAX, request_made
 
 __all__ = ["FAULT", "SECONDS"]
 
 SECONDS = 4.0
 """Longer than all the waits of any workflow's retry budget together: only Retry-After tells when to come back."""
-
-ATTEMPTS_MAX = 6
-"""As many as any workflow's policy allows."""
-
-
-def _request(site: Site) -> bool:
-    return site.point.kind in {"tool", "model"} and site.point.phase == "before"
 
 
 FAULT = FaultClass(
@@ -26,10 +19,12 @@ FAULT = FaultClass(
     witness="The 429 was written; each request that came sooner than Retry-After said is noted.",
     dealt_with_by="adapter",
     forms=(
-        Form("with_retry_after", _request, (Limit(SECONDS),)),
-        Form("with_a_date", _request, (Limit(SECONDS, date=True),)),
-        Form("without_retry_after", _request, (Answer(429),)),
-        Form("twice", _request, (Answer(429, times=2),)),
-        Form("beyond_budget", _request, (Answer(429, retry_after_seconds=0.05, times=ATTEMPTS_MAX),), may_halt=True),
+        Form("with_retry_after", request_made, (Limit(SECONDS),)),
+        Form("with_a_date", request_made, (Limit(SECONDS, date=True),)),
+        Form("without_retry_after", request_made, (Answer(429),)),
+        Form("twice", request_made, (Answer(429, times=2),)),
+        Form(
+            "beyond_budget", request_made, (Answer(429, retry_after_seconds=0.05, times=ATTEMPTS_MAX),), may_halt=True
+        ),
     ),
 )

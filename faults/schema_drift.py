@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from kintsugi.faults.actions import Tamper
 from kintsugi.faults.fault import FaultClass, Form
-from kintsugi.faults.points import Site
+from kintsugi.faults.where import call_made
 
 __all__ = ["FAULT", "FOR_GOOD"]
 
 FOR_GOOD = 1000
 """More often than anything is asked for."""
-
-
-def _tool(site: Site) -> bool:
-    return site.point.kind == "tool" and site.point.phase == "before"
 
 
 FAULT = FaultClass(
@@ -23,10 +19,10 @@ FAULT = FaultClass(
     witness="The result that was delivered differs from the one that was found.",
     dealt_with_by="adapter",
     forms=(
-        Form("gains_field", _tool, (Tamper("gains_field", times=FOR_GOOD),)),
-        Form("loses_field", _tool, (Tamper("loses_field"),)),
-        Form("renames_field", _tool, (Tamper("renames_field"),)),
-        Form("loses_for_good", _tool, (Tamper("loses_field", times=FOR_GOOD),), may_halt=True),
-        Form("renames_for_good", _tool, (Tamper("renames_field", times=FOR_GOOD),), may_halt=True),
+        Form("gains_field", call_made, (Tamper("gains_field", times=FOR_GOOD),)),
+        Form("loses_field", call_made, (Tamper("loses_field"),)),
+        Form("renames_field", call_made, (Tamper("renames_field"),)),
+        Form("loses_for_good", call_made, (Tamper("loses_field", times=FOR_GOOD),), may_halt=True),
+        Form("renames_for_good", call_made, (Tamper("renames_field", times=FOR_GOOD),), may_halt=True),
     ),
 )

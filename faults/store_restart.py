@@ -4,16 +4,12 @@ from __future__ import annotations
 
 from kintsugi.faults.actions import Kill, RestartStore
 from kintsugi.faults.fault import FaultClass, Form
-from kintsugi.faults.points import Site
+from kintsugi.faults.where import exact
 
 __all__ = ["FAULT"]
 
 DOWN_SECONDS = 1.0
 LONG_SECONDS = 5.0
-
-
-def _exact(site: Site) -> bool:
-    return site.point.phase != "after"
 
 
 FAULT = FaultClass(
@@ -24,8 +20,8 @@ FAULT = FaultClass(
     dealt_with_by="engine",
     scope="server",
     forms=(
-        Form("server", _exact, (RestartStore(DOWN_SECONDS),), wants=("own_server",)),
-        Form("server_for_long", _exact, (RestartStore(LONG_SECONDS),), wants=("own_server",)),
-        Form("with_worker", _exact, (Kill(), RestartStore(DOWN_SECONDS)), wants=("own_server",)),
+        Form("server", exact, (RestartStore(DOWN_SECONDS),), wants=("own_server",)),
+        Form("server_for_long", exact, (RestartStore(LONG_SECONDS),), wants=("own_server",)),
+        Form("with_worker", exact, (Kill(), RestartStore(DOWN_SECONDS)), wants=("own_server",)),
     ),
 )

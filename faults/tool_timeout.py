@@ -4,21 +4,9 @@ from __future__ import annotations
 
 from kintsugi.faults.actions import Hold
 from kintsugi.faults.fault import FaultClass, Form
-from kintsugi.faults.points import Site
+from kintsugi.faults.where import ATTEMPTS_MAX, call_committed, call_made
 
 __all__ = ["FAULT"]
-
-
-ATTEMPTS_MAX = 6
-"""As many as any workflow's policy allows."""
-
-
-def _unapplied(site: Site) -> bool:
-    return site.point.kind == "tool" and site.point.phase == "before"
-
-
-def _applied(site: Site) -> bool:
-    return site.point.kind == "tool" and site.point.phase == "committed"
 
 
 FAULT = FaultClass(
@@ -28,9 +16,9 @@ FAULT = FaultClass(
     witness="The client closed the connection while its request was held.",
     dealt_with_by="adapter",
     forms=(
-        Form("not_applied", _unapplied, (Hold(),)),
-        Form("applied", _applied, (Hold(),)),
-        Form("twice", _unapplied, (Hold(times=2),)),
-        Form("beyond_budget", _unapplied, (Hold(times=ATTEMPTS_MAX),), may_halt=True),
+        Form("not_applied", call_made, (Hold(),)),
+        Form("applied", call_committed, (Hold(),)),
+        Form("twice", call_made, (Hold(times=2),)),
+        Form("beyond_budget", call_made, (Hold(times=ATTEMPTS_MAX),), may_halt=True),
     ),
 )

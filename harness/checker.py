@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from kintsugi.faults import FAULTS
 from kintsugi.faults import actions as acts
 from kintsugi.golden_workflows.spec import Drift, Effect, Workflow
 from kintsugi.harness.effects import expected_effects, missing_effects, prose_of, said_anew, wrong_effects
@@ -157,7 +156,7 @@ def injection_of(workflow: Workflow, trial: Trial, events: Sequence[Event]) -> t
     witnessed = [event["strike"] for event in of(events, "nemesis", "witnessed")]
     missed: Mapping[int, str] = {event["strike"]: event["why"] for event in of(events, "nemesis", "missed")}
     for index, strike in enumerate(trial.schedule):
-        actions = FAULTS[strike.fault].form(strike.form).actions
+        actions = strike.form_struck.actions
         # One of several repeats may be missed; where a strike has several parts, each has to happen.
         if index in missed and (index not in witnessed or len(actions) > 1):
             return "not_exposed", f"{strike}: {missed[index]}"

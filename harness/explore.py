@@ -207,14 +207,9 @@ def _trial(
 
 def _fitted(trial: Trial) -> Trial:
     """The trial with as many nodes and copies as its faults take."""
-    forms = [_form(strike) for strike in trial.schedule]
+    forms = trial.forms
     copies = min(COPIES_MAX, max(form.copies for form in forms))
     return replace(trial, nodes=max(form.nodes for form in forms), copies=copies)
-
-
-def _form(strike: Strike) -> Form:
-    """The form that a strike is of."""
-    return FAULTS[strike.fault].form(strike.form)
 
 
 def holds_a_race(trial: Trial) -> bool:
@@ -224,7 +219,7 @@ def holds_a_race(trial: Trial) -> bool:
 
 def _physical(trial: Trial) -> Hashable:
     """What is really done in a trial, whatever it is called."""
-    strikes = tuple((_form(strike).actions, strike.point, strike.then) for strike in trial.schedule)
+    strikes = tuple((strike.form_struck.actions, strike.point, strike.then) for strike in trial.schedule)
     return (trial.workflow, strikes, trial.drift, trial.nodes, trial.copies)
 
 
@@ -253,7 +248,7 @@ def exposed(trial: Trial, events: Sequence[Event]) -> tuple[Trial, list[Event]]:
 def _with(trial: Trial, strikes: Sequence[Strike]) -> Trial:
     """The trial with these strikes of its own, in their order; one that would follow nothing follows no more."""
     first = [replace(strike, then=False) for strike in strikes[:1]]
-    drifts = any(isinstance(action, Drift) for strike in strikes for action in _form(strike).actions)
+    drifts = any(isinstance(action, Drift) for strike in strikes for action in strike.form_struck.actions)
     return replace(trial, schedule=(*first, *strikes[1:]), drift=trial.drift if drifts else "")
 
 
@@ -303,7 +298,7 @@ def shrinking(trial: Trial) -> Shrinking[Trial]:
 def _simpler(trial: Trial) -> list[Trial]:
     """Trials with the same faults that are simpler by one thing, the simplest first."""
     found = [replace(trial, copies=copies) for copies in (COPIES_MIN, 3) if copies < trial.copies]
-    needed = max((_form(strike).nodes for strike in trial.schedule), default=1)
+    needed = max((form.nodes for form in trial.forms), default=1)
     found += [replace(trial, nodes=needed)] * (needed < trial.nodes)
     for index, strike in enumerate(trial.schedule):
         if strike.then:

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kintsugi.faults import FAULTS
 from kintsugi.faults.actions import Drift, Kill
 from kintsugi.golden_workflows.chains.naive import APPROVAL_FUNCTION, WAIT_FUNCTION, function_name
 from kintsugi.golden_workflows.reference import trajectory
@@ -224,8 +223,7 @@ def repeats(events: Sequence[Event], clean: Delivered) -> Repeats:
 
 def resumed_exactly(trial: Trial, events: Sequence[Event], clean: Delivered) -> bool | None:
     """Whether, after its worker died, the run did nothing again that had been answered; None where none died."""
-    actions = [action for strike in trial.schedule for action in FAULTS[strike.fault].form(strike.form).actions]
-    if not any(isinstance(a, Kill) for a in actions) or any(isinstance(a, Drift) for a in actions):
+    if not any(isinstance(a, Kill) for a in trial.actions) or any(isinstance(a, Drift) for a in trial.actions):
         return None
     each = by_run(events, (f"r{n}" for n in range(trial.copies)))
     return not any(n > clean.get(key, 0) for mine in each.values() for key, n in delivered(mine).items())

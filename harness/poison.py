@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from kintsugi.faults import FAULTS
 from kintsugi.faults.actions import Poison
 from kintsugi.harness.history import of
 from kintsugi.harness.session import Session
@@ -20,8 +19,7 @@ GIVEN_UP_SECONDS = 12.0
 
 def poisoned_runs(trial: Trial) -> frozenset[str]:
     """The runs of a trial that crash every worker; the verdict is that of the others."""
-    forms = [FAULTS[strike.fault].form(strike.form) for strike in trial.schedule]
-    return frozenset(action.run for form in forms for action in form.actions if isinstance(action, Poison))
+    return frozenset(action.run for action in trial.actions if isinstance(action, Poison))
 
 
 def spoilt(session: Session, others_ended_at: float, now: float) -> bool:

@@ -21,7 +21,7 @@ from kintsugi.harness.adapters import Adapter
 from kintsugi.harness.adapters.adapter import Server
 from kintsugi.harness.history import History
 from kintsugi.harness.identity import Identifier
-from kintsugi.harness.processes import Launcher, Process, Workers
+from kintsugi.harness.processes import Exit, Launcher, Process, Workers
 from kintsugi.scenarios.points import REACT
 from kintsugi.scenarios.trial import Trial
 
@@ -73,6 +73,10 @@ class Generation:
     """Whether it stands still now."""
     woken: bool = False
     """Whether it stood still for a while and was let go again."""
+
+    def wake(self) -> None:
+        """Note that it goes on after it stood still, or was alone: its next request is the first again."""
+        self.heard, self.woken, self.started_at = False, True, asyncio.get_running_loop().time()
 
 
 class CutOff:
@@ -239,7 +243,7 @@ class Session:
 
     @contextmanager
     def holding(self, *, wanted: bool) -> Iterator[None]:
-        """Hold every request of the trial meanwhile, where that is wanted: nothing is done between hearing and dying."""
+        """Hold every request of the trial meanwhile, where that is wanted: nothing happens before a death."""
         self._holders += wanted
         if wanted:
             self.open_gate.clear()
@@ -249,6 +253,13 @@ class Session:
             self._holders -= wanted
             if not self._holders:
                 self.open_gate.set()
+
+    async def kill(self, generation: Generation) -> Exit:
+        """SIGKILL a worker and wait until it is reaped; how it ended, which may be by itself."""
+        assert generation.process is not None
+        ended = await self.workers.kill(generation.process)
+        generation.dead = True
+        return ended
 
     def let_go(self, generation: Generation, process: Process) -> None:
         """Note that a worker has its process, and is about to run."""
@@ -273,6 +284,15 @@ class Session:
                     await self._started.wait()
         except TimeoutError:
             return None
+
+    def see_through(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Run something beside the trial that has to come to its end before the trial is over."""
+        self.under_way += 1
+
+        def ended(_: object) -> None:
+            self.under_way -= 1
+
+        self.spawn(work).add_done_callback(ended)
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run something beside the trial; what it raises breaks the trial rather than passing unseen."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kintsugi.faults import FAULTS
 from kintsugi.faults.actions import Outage
 from kintsugi.golden_workflows.spec import Workflow
 from kintsugi.harness.history import Event, of
@@ -21,7 +20,7 @@ def storm(
 
     Wasted is what came to nothing: calls of the tool while it was out of order, and what the model was asked again.
     """
-    outages = [a for s in trial.schedule for a in FAULTS[s.fault].form(s.form).actions if isinstance(a, Outage)]
+    outages = [action for action in trial.actions if isinstance(action, Outage)]
     begun = of(events, "nemesis", "injected")
     if not outages or not begun:
         return None

@@ -189,7 +189,7 @@ def _longest_first(trial: Trial) -> int:
     """Trials that wait longest begin first, so that none is left to run alone at the end."""
     if not trial.schedule:
         return 2
-    form = FAULTS[trial.schedule[0].fault].form(trial.schedule[0].form)
+    form = trial.forms[0]
     return 0 if form.may_halt or form.name in {"never", "late", "late_after_restart"} else 1
 
 

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from kintsugi.faults import FAULTS
+from kintsugi.faults.actions import Action
+from kintsugi.faults.fault import Form
 from kintsugi.faults.points import Point
 
 __all__ = ["Strike", "Trial"]
@@ -23,6 +26,11 @@ class Strike:
     point: Point
     then: bool = False
     """Whether it is armed only once the strike before it has been witnessed, as one that is to meet the recovery."""
+
+    @property
+    def form_struck(self) -> Form:
+        """What it does, and where it may. KeyError where there is no such fault, or no such form of it."""
+        return FAULTS[self.fault].form(self.form)
 
     def __str__(self) -> str:
         return f"{'then ' * self.then}{self.fault}.{self.form}@{self.point}"
@@ -56,6 +64,16 @@ class Trial:
         kind = f"~{self.kind}" if self.kind == "timing" else ""
         repeat = f"~{self.repeat}" if self.repeat else ""
         return f"{self.sut}+{self.chain}~{self.workflow}~{self.what or self.kind}{kind}~s{self.seed}{repeat}"
+
+    @property
+    def forms(self) -> list[Form]:
+        """The form of each of its strikes."""
+        return [strike.form_struck for strike in self.schedule]
+
+    @property
+    def actions(self) -> list[Action]:
+        """Everything that is done in it."""
+        return [action for form in self.forms for action in form.actions]
 
     @property
     def what(self) -> str:

@@ -210,7 +210,7 @@ class ServerProcess:
 
 
 class LocalServer:
-    """What every `Server` of one process does alike; its own class says how it is started, and sets the port it serves."""
+    """What every `Server` of one process does alike. Its own class starts it, and sets the port that it serves."""
 
     def __init__(self, name: str) -> None:
         self._process = ServerProcess(name)

@@ -122,10 +122,10 @@ def _problems(trial: Trial, workflow: Workflow, adapters: Mapping[str, Adapter])
             return
         if strike.point.step not in {*workflow.steps, START, END}:
             yield f"{workflow.name} has no step {strike.point.step!r}{nearest(strike.point.step, workflow.steps)}"
-        elif few := _too_few(trial, FAULTS[strike.fault].form(strike.form)):
+        elif few := _too_few(trial, strike.form_struck):
             yield f"{strike.fault}.{strike.form} {few}"
         elif trial.drift not in workflow.drifts and any(
-            isinstance(action, Drift) for action in FAULTS[strike.fault].form(strike.form).actions
+            isinstance(action, Drift) for action in strike.form_struck.actions
         ):
             yield f"{workflow.name} has no drift {trial.drift!r}{nearest(str(trial.drift), workflow.drifts)}"
     if clash := clash_of(trial):

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from aiohttp import web
 
-from kintsugi.faults import FAULTS
 from kintsugi.faults.points import Point
 from kintsugi.harness.session import Generation, Run, Session
 from kintsugi.scenarios.trial import Strike
@@ -85,7 +84,7 @@ class Armed:
         self._session = session
         self.index = index
         self.strike = strike
-        self.actions = FAULTS[strike.fault].form(strike.form).actions
+        self.actions = strike.form_struck.actions
         self.times = max((getattr(action, "times", 1) for action in self.actions), default=1)
         self.done = 0
         self.begun = False

@@ -18,8 +18,7 @@ TOLERANCE_HOURS = 0.01
 async def jump_clock(blow: Blow) -> None:
     """Set the clock of the trial's workers; whether one lives under it is seen beside the trial."""
     blow.session.equipment["fake_clock"].set(blow.action.hours)
-    blow.session.under_way += 1
-    blow.session.spawn(_see(blow))
+    blow.session.see_through(_see(blow))
 
 
 async def _see(blow: Blow) -> None:
@@ -39,7 +38,6 @@ async def _see(blow: Blow) -> None:
     finally:
         if not said:
             armed.missed("the trial ended before a worker was there under the clock that was set")
-        session.under_way -= 1
 
 
 async def _living_under(blow: Blow) -> Generation | None:

@@ -31,8 +31,7 @@ async def fill_disk(blow: Blow) -> None:
     session.history.add("nemesis", "filled", strike=blow.armed.index)
     if not blow.action.kill_after_seconds:
         blow.armed.witness(FULL)
-    session.under_way += 1
-    session.spawn(_free(blow))
+    session.see_through(_free(blow))
 
 
 def holds_anything(folder: Path) -> bool:
@@ -79,14 +78,11 @@ async def _free(blow: Blow) -> None:
     finally:
         (session.state_folder / BALLAST).unlink(missing_ok=True)
         session.history.add("nemesis", "freed", strike=blow.armed.index)
-        session.under_way -= 1
 
 
 async def _reaped(blow: Blow, victim: Generation) -> bool:
     """SIGKILL a worker and wait until it is reaped; whether that was its end."""
-    assert victim.process is not None
-    ended = await blow.session.workers.kill(victim.process)
-    victim.dead = True
+    ended = await blow.session.kill(victim)
     if ended.signal == 9:
         blow.armed.tell("killed", victim, "reaped with signal 9")
     return ended.signal == 9

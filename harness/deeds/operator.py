@@ -39,8 +39,7 @@ async def suspend(blow: Blow) -> None:
     if not blow.action.kill:
         down = ", while no worker was there" if blow.action.while_down else ""
         blow.armed.witness(f"the pause was acknowledged{down}")
-    session.under_way += 1
-    session.spawn(_resume(blow))
+    session.see_through(_resume(blow))
 
 
 def _working(blow: Blow) -> bool:
@@ -69,7 +68,6 @@ async def _resume(blow: Blow) -> None:
         await _until_acknowledged(blow)
     finally:
         session.listeners.remove(asked)
-        session.under_way -= 1
 
 
 async def _kill(blow: Blow) -> None:
@@ -79,8 +77,7 @@ async def _kill(blow: Blow) -> None:
     if victim is None or victim.process is None:
         blow.armed.missed("no worker had the paused run")
         return
-    ended = await session.workers.kill(victim.process)
-    victim.dead = True
+    ended = await session.kill(victim)
     if ended.signal != 9:
         blow.armed.missed(f"the worker had ended by itself with {ended.code}")
         return

@@ -34,8 +34,7 @@ async def partition(blow: Blow) -> Directive | None:
             return None
         evidence = "the engine lists no network of its container"
     armed.tell("cut_off", victim, evidence, unseen=containers is not None)
-    session.under_way += 1
-    session.spawn(_heal(blow, victim, cut, seen=containers is None))
+    session.see_through(_heal(blow, victim, cut, seen=containers is None))
     if blow.crossing is None:
         return None
     cut.met()
@@ -54,11 +53,10 @@ async def _heal(blow: Blow, victim: Generation, cut: CutOff, *, seen: bool) -> N
     seconds = round(loop.time() - began, 3)
     for generation in session.generations.values():
         if generation.node == victim.node:
-            generation.heard, generation.woken, generation.started_at = False, True, loop.time()
+            generation.wake()
     del session.cut_off[victim.node]
     cut.healed.set()
     connected = seen or await session.equipment["docker"].connect(victim.node)
-    session.under_way -= 1
     blow.armed.tell("healed", victim, "its requests are served again" if seen else "the engine lists its network again")
     if not connected or (seen and not cut.kept):
         blow.armed.missed(f"it sent nothing in {seconds:g} s" if seen else "its container could not be connected again")
@@ -75,8 +73,7 @@ async def _from_its_store(blow: Blow, victim: Generation) -> None:
     link = session.links[f"store of {victim.node}"]
     evidence = await link.sever()
     armed.tell("cut_off", victim, evidence or "nothing was seen of it", unseen=False)
-    session.under_way += 1
-    session.spawn(_heal_its_store(blow, victim, link, evidence))
+    session.see_through(_heal_its_store(blow, victim, link, evidence))
 
 
 async def _heal_its_store(blow: Blow, victim: Generation, link: Link, evidence: str) -> None:
@@ -87,8 +84,7 @@ async def _heal_its_store(blow: Blow, victim: Generation, link: Link, evidence: 
     seconds = round(loop.time() - began, 3)
     for generation in session.generations.values():
         if generation.node == victim.node:
-            generation.heard, generation.woken, generation.started_at = False, True, loop.time()
-    session.under_way -= 1
+            generation.wake()
     armed.tell("healed", victim, "the proxy lets its connections through again")
     if not evidence or not refused:
         armed.missed("its connections did not end, or new ones were not refused")

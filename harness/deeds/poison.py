@@ -12,8 +12,7 @@ async def poison(blow: Blow) -> Directive:
     assert blow.crossing is not None
     victim = blow.crossing.generation
     if victim.process is not None and not victim.dead:
-        ended = await blow.session.workers.kill(victim.process)
-        victim.dead = True
+        ended = await blow.session.kill(victim)
         if ended.signal == 9:
             evidence = f"reaped with signal 9, time {blow.armed.done}"
             blow.armed.witness(evidence, generation=victim.number, pid=victim.process.pid)

@@ -54,8 +54,5 @@ def _others(blow: Blow, victim: Generation) -> list[Generation]:
 
 
 async def _end(blow: Blow, generation: Generation) -> Exit:
-    assert generation.process is not None
     generation.restart = blow.action.restart == "same_node"
-    ended = await blow.session.workers.kill(generation.process)
-    generation.dead = True
-    return ended
+    return await blow.session.kill(generation)

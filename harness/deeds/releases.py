@@ -18,8 +18,7 @@ async def deploy(blow: Blow) -> None:
     """Have every worker that is started from now on execute the new release; it is seen when one does."""
     blow.session.environment["KINTSUGI_CHAINS"] = f"{RELEASES}:{blow.action.release}"
     blow.session.afresh = True
-    blow.session.under_way += 1
-    blow.session.spawn(_deployed(blow, set(blow.session.generations)))
+    blow.session.see_through(_deployed(blow, set(blow.session.generations)))
 
 
 async def _deployed(blow: Blow, before: set[str]) -> None:
@@ -39,8 +38,6 @@ async def _deployed(blow: Blow, before: set[str]) -> None:
                 await asyncio.sleep(POLL_SECONDS)
     except TimeoutError:
         blow.armed.missed("no worker was started with the new release")
-    finally:
-        session.under_way -= 1
 
 
 def _command_line(pid: int) -> list[str]:

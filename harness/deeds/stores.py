@@ -22,13 +22,12 @@ async def restart_store(blow: Blow) -> None:
         armed.missed(str(problem))
         return
     blow.session.history.add("nemesis", "store_killed", strike=armed.index, server=pid, evidence="reaped with signal 9")
-    blow.session.under_way += 1
-    blow.session.spawn(_back(blow, pid))
+    blow.session.see_through(_back(blow, pid))
 
 
 async def _back(blow: Blow, pid: int) -> None:
     """Start it again once it was down for as long as it is to be, and witness both."""
-    session, server, loop = blow.session, blow.session.server, asyncio.get_running_loop()
+    server, loop = blow.session.server, asyncio.get_running_loop()
     assert server is not None
     began = loop.time()
     try:
@@ -43,5 +42,3 @@ async def _back(blow: Blow, pid: int) -> None:
             blow.armed.missed("its port did not refuse connections while it was down")
     except Unavailable as problem:
         blow.armed.missed(f"it did not come back: {problem}")
-    finally:
-        session.under_way -= 1

@@ -79,7 +79,7 @@ def make_ready(names: Iterable[str]) -> None:
 
 def needed_by(trial: Trial) -> list[str]:
     """The means that a trial uses, each once."""
-    return sorted({FAULTS[s.fault].form(s.form).needs for s in trial.schedule} - {""})
+    return sorted({form.needs for form in trial.forms} - {""})
 
 
 def clash_of(trial: Trial) -> str:

@@ -148,8 +148,7 @@ class ProxiedLink:
         open_before = established(self.port)
         await asyncio.to_thread(self._control.switch, self._proxy, on=False)
         began, refused, open_still = loop.time(), refuses(self.port), established(self.port)
-        self._session.under_way += 1
-        self._session.spawn(self._up_again(armed, began, seconds, (open_before, open_still), refused=refused))
+        self._session.see_through(self._up_again(armed, began, seconds, (open_before, open_still), refused=refused))
         if crossing is not None and blow.action.link == "service":
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(crossing.gone.wait(), COUNTED_SECONDS)
@@ -158,12 +157,9 @@ class ProxiedLink:
         self, armed: Armed, began: float, seconds: float, connections: tuple[int, int], *, refused: bool
     ) -> None:
         loop = asyncio.get_running_loop()
-        try:
-            await asyncio.sleep(began + seconds - loop.time())
-            refused, down = refused and refuses(self.port), loop.time() - began
-            await asyncio.to_thread(self._control.switch, self._proxy, on=True)
-        finally:
-            self._session.under_way -= 1
+        await asyncio.sleep(began + seconds - loop.time())
+        refused, down = refused and refuses(self.port), loop.time() - began
+        await asyncio.to_thread(self._control.switch, self._proxy, on=True)
         before, after = connections
         if not refused or not before or after:
             self._missed(f"{before} connections to the {self._far_side} were open, then {after}; refused: {refused}")
@@ -186,8 +182,7 @@ class StoreLink(ProxiedLink):
             return
         attributes = dict(action.attributes)
         await self._add(action.kind, attributes)
-        self._session.under_way += 1
-        self._session.spawn(self._lift_after(action.seconds, blow.armed, action.kind))
+        self._session.see_through(self._lift_after(action.seconds, blow.armed, action.kind))
         if action.kind == "latency" and established(self.port):
             self._expect_slowness(blow.armed, least_seconds("latency", attributes, 0))
 
@@ -208,13 +203,8 @@ class StoreLink(ProxiedLink):
         self._session.listeners.append(heard)
 
     async def _lift_after(self, seconds: float, armed: Armed, kind: str) -> None:
-        try:
-            await asyncio.sleep(seconds)
-            await self._lift()
-            if kind == "timeout" and (lost := await self._lost()) > 0:
-                evidence = (
-                    f"timeout: {lost} bytes of the store's answers went into the proxy and not out in {seconds:g} s"
-                )
-                armed.witness(evidence, lost_bytes=lost, seconds=seconds)
-        finally:
-            self._session.under_way -= 1
+        await asyncio.sleep(seconds)
+        await self._lift()
+        if kind == "timeout" and (lost := await self._lost()) > 0:
+            evidence = f"timeout: {lost} bytes of the store's answers went into the proxy and not out in {seconds:g} s"
+            armed.witness(evidence, lost_bytes=lost, seconds=seconds)

@@ -116,15 +116,11 @@ class ServiceLink(ProxiedLink):
         if self._left <= 0 or kind == "limit_data":
             await self._lift()
         if not armed.witnessed:
-            self._session.under_way += 1
-            self._session.spawn(self._witness_loss(incoming, armed, kind, waited))
+            self._session.see_through(self._witness_loss(incoming, armed, kind, waited))
         return False
 
     async def _witness_loss(self, incoming: Incoming, armed: Armed, kind: str, waited: float) -> None:
-        try:
-            lost = await self._lost()
-        finally:
-            self._session.under_way -= 1
+        lost = await self._lost()
         reset = isinstance(incoming.lost_by, ConnectionResetError)
         if lost <= 0 or armed.witnessed or (kind == "reset_peer" and not reset):
             return
@@ -163,26 +159,22 @@ class ServiceLink(ProxiedLink):
         """Close the connection at our end; at the client's end it stays open, for a request that nobody will read."""
         incoming.close()
         self._session.history.add("nemesis", "half_open", strike=armed.index, request=incoming.number)
-        self._session.under_way += 1
-        self._session.spawn(self._witness_swallowed(incoming, armed))
+        self._session.see_through(self._witness_swallowed(incoming, armed))
         return True
 
     async def _witness_swallowed(self, incoming: Incoming, armed: Armed) -> None:
         loop = asyncio.get_running_loop()
         delay = self._attributes["delay"] / 1000
         until = loop.time() + delay + 2 * GRACE_SECONDS
-        try:
-            # Lifted earlier, it would forget to close at all.
-            await asyncio.sleep(delay + GRACE_SECONDS)
-            swallowed, earlier = 0, 0
-            # What both ends have not counted yet at one look they have at the next.
-            while not (swallowed > 0 and swallowed == earlier) and loop.time() < until:
-                earlier = swallowed
-                swallowed = taken_bytes(await self._metrics(), self.name) - self._session.received[self._upstream]
-                await asyncio.sleep(POLL_SECONDS)
-            await self._lift()
-        finally:
-            self._session.under_way -= 1
+        # Lifted earlier, it would forget to close at all.
+        await asyncio.sleep(delay + GRACE_SECONDS)
+        swallowed, earlier = 0, 0
+        # What both ends have not counted yet at one look they have at the next.
+        while not (swallowed > 0 and swallowed == earlier) and loop.time() < until:
+            earlier = swallowed
+            swallowed = taken_bytes(await self._metrics(), self.name) - self._session.received[self._upstream]
+            await asyncio.sleep(POLL_SECONDS)
+        await self._lift()
         if swallowed <= 0:
             self._missed("the client did not use the connection that the service had closed")
             return
