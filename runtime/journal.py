@@ -135,7 +135,8 @@ class Journal:
         """One transaction; for each operation its value, or the exception to raise where it was called."""
         outcomes: list[Any] = []
         try:
-            with transaction(self._writing) as connection:
+            # A heartbeat is news to the living only: a worker stopped in the middle of one is not to block the others.
+            with transaction(self._writing, fleeting=not operations) as connection:
                 for operation in operations:
                     try:
                         outcomes.append(operation(connection))

@@ -185,9 +185,13 @@ def _sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
-    """All of the block's writes, durable when it is left, or none. Raises JournalUnavailable."""
+def transaction(connection: sqlite3.Connection, *, fleeting: bool = False) -> Iterator[sqlite3.Connection]:
+    """All of the block's writes, durable when it is left, or none. Raises JournalUnavailable.
+
+    A power failure may take `fleeting` writes back. They hold the database's lock for no flush of the disk.
+    """
     with _unavailable("the journal can't be written"):
+        connection.execute(f"PRAGMA synchronous={'NORMAL' if fleeting else 'FULL'}")
         connection.execute("BEGIN IMMEDIATE")
         try:
             yield connection

@@ -45,8 +45,10 @@ TOOLS = {
 
 
 def make_plan(**policy: object) -> dict[str, Any]:
+    # No machine is so slow that a call which is answered at once is taken for lost.
+    patient = {"tool_timeout_seconds": 20.0, "model_timeout_seconds": 20.0}
     quick = {"backoff_base_seconds": 0.001, "backoff_cap_seconds": 0.002}
-    return {"tools": TOOLS, "model": "test", "steps": [], "policy": {**quick, **policy}}
+    return {"tools": TOOLS, "model": "test", "steps": [], "policy": {**patient, **quick, **policy}}
 
 
 Plan = Mapping[str, Any]
@@ -331,7 +333,7 @@ async def workers() -> AsyncIterator[Workers]:
 
 @pytest.fixture
 def plan() -> MakePlan:
-    """A plan without steps, over the world's tools, with quick back-off; keywords are its policy."""
+    """A plan without steps, over the world's tools, patient, with quick back-off; keywords are its policy."""
     return make_plan
 
 

@@ -77,9 +77,21 @@ async def test_many_appends_share_few_commits(tmp_path: Path) -> None:
     await journal.close()
 
 
-async def test_commits_are_synced(journal: Journal) -> None:
-    assert journal._writing.execute("PRAGMA synchronous").fetchone() == (2,)
-    assert journal._writing.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+async def test_commits_are_synced_and_mere_heartbeats_are_not(tmp_path: Path) -> None:
+    seen: list[int] = []
+    idle = threading.Event()
+
+    def beat(connection: sqlite3.Connection) -> None:
+        seen.append(connection.execute("PRAGMA synchronous").fetchone()[0])
+        if seen[-1] == 1:
+            idle.set()
+
+    journal = Journal(tmp_path, beat, idle_seconds=0.01)
+    assert await asyncio.to_thread(idle.wait, 20)
+    found = await journal.write(lambda connection: connection.execute("PRAGMA synchronous").fetchone()[0])
+    assert (found, set(seen)) == (2, {1, 2})
+    assert journal._reading.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    await journal.close()
 
 
 async def test_who_lost_the_run_is_fenced_and_the_batch_goes_on(journal: Journal, tmp_path: Path) -> None:
