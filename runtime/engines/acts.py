@@ -6,12 +6,12 @@ by itself: it raises `TryAgain`, and trying again is the engine's affair.
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
+from kintsugi.runtime.clock import Moment, RunClock
 from kintsugi.runtime.protocol import ModelRequest, Question, ToolCall, ToolReply
 from kintsugi.runtime.rules import Outcome, Rejected, accept_reply, refusal, unexpected_result
 from kintsugi.runtime.services import Endpoints, Services, Unanswered
@@ -92,7 +92,7 @@ class Acts:
                 raise TryAgain(str(error), error.retry_after_seconds) from error
             if found is not None and not unexpected_result(spec, found.result):
                 return {"reply": asdict(found)}
-        refused = refusal(spec, call, time.time()) if argument["checked"] else ""
+        refused = refusal(spec, call, _now(argument)) if argument["checked"] else ""
         if refused:
             return {"reply": asdict(ToolReply(ok=False, status=0, error=refused, by="policy"))}
         outcome = await self._send(services, argument["run_id"], call, spec, key)
@@ -116,7 +116,7 @@ class Acts:
             if marked != self._incarnation or argument["key"] in self._begun:
                 return {"in_doubt": "the worker that was to send it died, or was cut off"}
             self._begun.add(argument["key"])
-        refused = refusal(spec, call, time.time())
+        refused = refusal(spec, call, _now(argument))
         if refused:
             return {"reply": asdict(ToolReply(ok=False, status=0, error=refused, by="policy"))}
         outcome = await self._send(self._to(argument), argument["run_id"], call, spec, argument["key"])
@@ -156,4 +156,8 @@ class Acts:
 
     async def look_at_clock(self, argument: Json) -> dict[str, Any]:
         """``unix_seconds``: the time."""
-        return {"unix_seconds": time.time()}
+        return {"unix_seconds": _now(argument)}
+
+
+def _now(argument: Json) -> float:
+    return RunClock(Moment(**argument["born"])).now()

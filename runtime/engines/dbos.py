@@ -16,12 +16,21 @@ from typing import Any
 
 from kintsugi.runtime.engines.acts import Acts, TryAgain
 from kintsugi.runtime.engines.dbos_store import Postgres, Sqlite, Store
-from kintsugi.runtime.engines.durable import Chains, DefaultContext, Spent, TunedContext, carry, once_by_mark
+from kintsugi.runtime.engines.durable import (
+    Chains,
+    DefaultContext,
+    Spent,
+    TunedContext,
+    carry,
+    dated,
+    once_by_mark,
+)
 from kintsugi.runtime.engines.supervisor import BEAT_SECONDS, DETECTION_SECONDS, Supervisor
 from kintsugi.runtime.rules import Budget
 
 # After `dbos_store`, which finds it a SQLite that is new enough.
 from dbos import DBOS, DBOSClient, DBOSConfig, StepOptions, error  # isort: skip
+from sqlalchemy.exc import SQLAlchemyError  # isort: skip
 
 __all__ = ["DEFAULT", "POSTGRES", "TUNED", "Engine", "Side", "step_options"]
 
@@ -46,6 +55,8 @@ class Engine:
     control: tuple[type[BaseException], ...] = (
         error.DBOSWorkflowCancelledError,
         error.DBOSWorkflowConflictIDError,
+        # Its system database failed it. Whether the workflow has failed too is DBOS's to say.
+        SQLAlchemyError,
     )
 
     def __init__(self, acts: Acts, person_seconds: float | None) -> None:
@@ -129,7 +140,7 @@ class Side:
     def submit(self, state_dir: str, run_id: str, payload: Json) -> None:
         """Enqueue a workflow whose id is the run's; the same id again is no second one."""
         with self._client(state_dir) as client:
-            client.enqueue({"queue_name": QUEUE, "workflow_name": WORKFLOW, "workflow_id": run_id}, dict(payload))
+            client.enqueue({"queue_name": QUEUE, "workflow_name": WORKFLOW, "workflow_id": run_id}, dated(payload))
 
     def decide(self, state_dir: str, run_id: str, request_id: str, decision: Json) -> None:
         """Send a message; it is in the database when this returns, and is so once for each decision's id."""
@@ -189,9 +200,9 @@ class Side:
         async def run(payload: Json) -> Json:
             if self._tuned:
                 engine = Engine(acts, PERSON_SECONDS)
-                return await carry(TunedContext(engine, payload["plan"], time_scale), payload, chains)
+                return await carry(TunedContext(engine, payload, time_scale), payload, chains)
             engine = Engine(acts, None)
-            return await carry(DefaultContext(engine, payload["plan"], time_scale), payload, chains)
+            return await carry(DefaultContext(engine, payload, time_scale), payload, chains)
 
         return run
 

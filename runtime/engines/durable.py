@@ -15,6 +15,7 @@ from dataclasses import asdict
 from typing import Any, Protocol
 
 from kintsugi.runtime.boundary import Boundary
+from kintsugi.runtime.clock import moment
 from kintsugi.runtime.policy import Policy
 from kintsugi.runtime.protocol import (
     Decision,
@@ -36,7 +37,17 @@ from kintsugi.runtime.rules import (
     unexpected_result,
 )
 
-__all__ = ["PATIENCE", "Chains", "DefaultContext", "Engine", "Spent", "TunedContext", "carry", "once_by_mark"]
+__all__ = [
+    "PATIENCE",
+    "Chains",
+    "DefaultContext",
+    "Engine",
+    "Spent",
+    "TunedContext",
+    "carry",
+    "dated",
+    "once_by_mark",
+]
 
 Json = Mapping[str, Any]
 Chains = Mapping[str, Callable[[DurableContext, Json], Awaitable[str]]]
@@ -86,6 +97,11 @@ async def once_by_mark(engine: Engine, name: str, argument: Json) -> Json:
     return await engine.act(name, "call_tool_once", {**argument, **mark}, None)
 
 
+def dated(payload: Json) -> dict[str, Any]:
+    """A payload with ``born``, the moment of its submission: no clock that is set later moves the run's time."""
+    return {**payload, "born": asdict(moment())}
+
+
 async def carry(context: TunedContext | DefaultContext, payload: Json, chains: Chains) -> dict[str, Any]:
     """Bring a run to its end on its context, and report it: ``status`` and ``detail``."""
     try:
@@ -106,11 +122,12 @@ async def carry(context: TunedContext | DefaultContext, payload: Json, chains: C
 class _Context:
     """What both contexts have in common."""
 
-    def __init__(self, engine: Engine, plan: Json, time_scale: float) -> None:
+    def __init__(self, engine: Engine, payload: Json, time_scale: float) -> None:
         self.run_id = engine.run_id
         self.engine = engine
-        self.plan = plan
-        self.policy = Policy.from_plan(plan)
+        self.plan: Json = payload["plan"]
+        self.policy = Policy.from_plan(self.plan)
+        self._born = payload["born"]
         self._time_scale = time_scale
         self.asks = 0
         """How often the model was asked, of the run's budget."""
@@ -120,10 +137,11 @@ class _Context:
         return await self.engine.act(name, act, self.complete(argument), retry)
 
     def complete(self, argument: Json) -> dict[str, Any]:
-        """An act's argument with the run and its time-outs."""
+        """An act's argument with the run, its birth and its time-outs."""
         return {
             **argument,
             "run_id": self.run_id,
+            "born": self._born,
             "tool_timeout_seconds": self.policy.tool_timeout_seconds,
             "model_timeout_seconds": self.policy.model_timeout_seconds,
         }
@@ -152,9 +170,9 @@ class _Context:
 class TunedContext(_Context):
     """The durable context with the shared rules, as the minimal runtime keeps them."""
 
-    def __init__(self, engine: Engine, plan: Json, time_scale: float) -> None:
-        super().__init__(engine, plan, time_scale)
-        self._boundary = Boundary(plan)
+    def __init__(self, engine: Engine, payload: Json, time_scale: float) -> None:
+        super().__init__(engine, payload, time_scale)
+        self._boundary = Boundary(self.plan)
 
     async def model(self, name: str, request: ModelRequest) -> Json:
         """The model's reply; see the protocol."""
@@ -289,8 +307,8 @@ class DefaultContext(_Context):
     the step is carried out again) or leaves it to the client library, which makes a new one for each call.
     """
 
-    def __init__(self, engine: Engine, plan: Json, time_scale: float, *, stable_keys: bool = False) -> None:
-        super().__init__(engine, plan, time_scale)
+    def __init__(self, engine: Engine, payload: Json, time_scale: float, *, stable_keys: bool = False) -> None:
+        super().__init__(engine, payload, time_scale)
         self._stable_keys = stable_keys
 
     async def model(self, name: str, request: ModelRequest) -> Json:

@@ -21,7 +21,7 @@ from langgraph.types import Command, StateSnapshot
 
 from kintsugi.runtime.engines import decisions, langgraph_graph, langgraph_tasks
 from kintsugi.runtime.engines.acts import Acts
-from kintsugi.runtime.engines.durable import Chains
+from kintsugi.runtime.engines.durable import Chains, dated
 from kintsugi.runtime.engines.langgraph_stores import PostgresStore, SqliteStore, Store
 from kintsugi.runtime.engines.supervisor import Supervisor, leave, submitted
 from kintsugi.runtime.policy import Policy
@@ -66,7 +66,7 @@ class _Side(ABC):
 
     def submit(self, state_dir: str, run_id: str, payload: Json) -> None:
         """Leave a run for the workers."""
-        leave(state_dir, run_id, payload)
+        leave(state_dir, run_id, dated(payload))
 
     def decide(self, state_dir: str, run_id: str, request_id: str, decision: Json) -> None:
         """Keep a decision for the worker that carries the run."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import operator
-import time
 from collections.abc import Mapping
 from typing import Annotated, Any, TypedDict
 
@@ -20,6 +19,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Command, RetryPolicy, interrupt
 
+from kintsugi.runtime.clock import Moment, RunClock
 from kintsugi.runtime.engines.acts import Acts, TryAgain
 from kintsugi.runtime.engines.durable import PATIENCE, Chains, Spent, TunedContext, carry, once_by_mark
 from kintsugi.runtime.rules import Budget
@@ -68,9 +68,10 @@ class _Replay:
 
     control: tuple[type[BaseException], ...] = (_Due,)
 
-    def __init__(self, run_id: str, results: Json) -> None:
+    def __init__(self, run_id: str, results: Json, clock: RunClock) -> None:
         self.run_id = run_id
         self._results = results
+        self._clock = clock
 
     async def act(self, name: str, act: str, argument: Json, retry: Budget | None) -> Json:
         """The recorded result of an act; see `Engine`."""
@@ -87,7 +88,7 @@ class _Replay:
 
     async def sleep(self, name: str, seconds: float) -> None:
         """Pass where it has been waited for; see `Engine`."""
-        self._result("sleep", f"sleep {name}", {"until": time.time() + seconds})
+        self._result("sleep", f"sleep {name}", {"until": self._clock.now() + seconds})
 
     def _result(self, node: str, name: str, what: Json) -> Json:
         got = self._results.get(name)
@@ -97,6 +98,10 @@ class _Replay:
             raise Spent(got["spent"])
         value: Json = got["value"]
         return value
+
+
+def _clock(state: State) -> RunClock:
+    return RunClock(Moment(**state["payload"]["born"]))
 
 
 class _Nodes:
@@ -133,7 +138,7 @@ class _Nodes:
 
     async def sleep(self, state: State) -> Command[str]:
         """Wait until the time that was recorded when the wait began. LangGraph has no timers."""
-        await asyncio.sleep(max(0.0, state["due"]["until"] - time.time()))
+        await asyncio.sleep(max(0.0, state["due"]["until"] - _clock(state).now()))
         return await self._done(state, {"value": {}})
 
     async def _done(self, state: State, result: Json) -> Command[str]:
@@ -141,10 +146,10 @@ class _Nodes:
 
     async def _go_on(self, state: State, new: Json) -> Command[str]:
         """Record what is new, and go where the chain wants to go from there."""
-        engine = _Replay(state["run_id"], {**state.get("results", {}), **new})
+        engine = _Replay(state["run_id"], {**state.get("results", {}), **new}, _clock(state))
         payload = state["payload"]
         try:
-            ended = await carry(TunedContext(engine, payload["plan"], self._time_scale), payload, self._chains)
+            ended = await carry(TunedContext(engine, payload, self._time_scale), payload, self._chains)
         except _Due as due:
             return Command(update={"results": dict(new), "due": due.due}, goto=due.node)
         return Command(update={"results": dict(new), "ended": ended}, goto=END)

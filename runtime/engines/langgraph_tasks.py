@@ -69,7 +69,7 @@ def workflow(
     @entrypoint(checkpointer=saver)
     async def run(given: dict[str, Any]) -> dict[str, Any]:
         payload = given["payload"]
-        context = DefaultContext(_Tasks(given["run_id"], acts), payload["plan"], time_scale)
+        context = DefaultContext(_Tasks(given["run_id"], acts), payload, time_scale)
         return await carry(context, payload, chains)
 
     return run

@@ -46,6 +46,7 @@ from kintsugi.runtime.engines.durable import (
     Spent,
     TunedContext,
     carry,
+    dated,
     once_by_mark,
 )
 from kintsugi.runtime.rules import Budget
@@ -141,7 +142,7 @@ class Restate:
             if not Path(state_dir, "deployment").exists():
                 self._register(state_dir)
         path = f"/{service_name(state_dir)}/{quote(run_id)}/run/send"
-        _must(_ask("INGRESS", "POST", path, dict(payload)), "the run was not accepted")
+        _must(_ask("INGRESS", "POST", path, dated(payload)), "the run was not accepted")
 
     @staticmethod
     def _register(state_dir: str) -> None:
@@ -213,9 +214,9 @@ class Restate:
             engine = _Run(ctx, acts, tuned=self._tuned)
             context: TunedContext | DefaultContext
             if self._tuned:
-                context = TunedContext(engine, payload["plan"], time_scale)
+                context = TunedContext(engine, payload, time_scale)
             else:
-                context = DefaultContext(engine, payload["plan"], time_scale, stable_keys=True)
+                context = DefaultContext(engine, payload, time_scale, stable_keys=True)
             ended = await carry(context, payload, chains)
             if ended["status"] == "failed":
                 raise TerminalError(ended["detail"])

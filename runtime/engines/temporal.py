@@ -28,7 +28,7 @@ from temporalio.worker import PollerBehaviorAutoscaling, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from kintsugi.runtime.engines.acts import ACTS, Acts, TryAgain
-from kintsugi.runtime.engines.durable import Chains
+from kintsugi.runtime.engines.durable import Chains, dated
 from kintsugi.runtime.engines.temporal_workflow import (
     CARRIER,
     PASSED_THROUGH,
@@ -152,7 +152,7 @@ class Profile:
         with suppress(WorkflowAlreadyStartedError):
             await client.start_workflow(
                 Carried.run,
-                args=[run_id, dict(payload)],
+                args=[run_id, dated(payload)],
                 id=_workflow_id(state_dir, run_id),
                 task_queue=_queue(state_dir),
                 **settings,

@@ -75,9 +75,9 @@ class Carried:
         engine = _Engine(run_id, self._decisions, carrier.execute)
         context: TunedContext | DefaultContext
         if carrier.tuned:
-            context = TunedContext(engine, payload["plan"], carrier.time_scale)
+            context = TunedContext(engine, payload, carrier.time_scale)
         else:
-            context = DefaultContext(engine, payload["plan"], carrier.time_scale, stable_keys=True)
+            context = DefaultContext(engine, payload, carrier.time_scale, stable_keys=True)
         return await carry(context, payload, carrier.chains)
 
     @workflow.signal

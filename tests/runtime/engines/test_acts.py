@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from kintsugi.runtime.clock import moment
 from kintsugi.runtime.engines.acts import ACTS, Acts, TryAgain
 from kintsugi.runtime.protocol import ModelRequest, ToolCall, ToolReply
 from kintsugi.runtime.rules import Outcome
@@ -59,7 +60,8 @@ def acts(monkeypatch: pytest.MonkeyPatch, *answers: Any) -> tuple[Acts, Scripted
 def argument(idempotency: str = "key", *, look: bool = False, checked: bool = True, **call: Any) -> dict[str, Any]:
     spec = {**SPEC, "idempotency": idempotency}
     made = asdict(ToolCall("pay", {}, **call))
-    return {"run_id": "r0", "call": made, "spec": spec, "key": "k", "look": look, "checked": checked}
+    asked = {"call": made, "spec": spec, "key": "k", "look": look, "checked": checked}
+    return {"run_id": "r0", "born": asdict(moment()), **asked}
 
 
 def test_every_act_is_a_method() -> None:
@@ -110,6 +112,17 @@ async def test_an_expired_approval_is_not_sent(monkeypatch: pytest.MonkeyPatch) 
         got = await made.perform(act, asked)
         assert (got["reply"]["ok"], got["reply"]["by"]) == (False, "policy")
     assert services.calls == []
+
+
+async def test_a_clock_that_is_set_ahead_makes_no_approval_expire(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = argument(approval="token", approval_expires_at=time.time() + 60)
+    asked["spec"]["approval"] = "always"
+    right = time.time
+    monkeypatch.setattr("kintsugi.runtime.clock.time.time", lambda: right() + 3600)
+    made, services = acts(monkeypatch, DONE, DONE)
+    for act in ("call_tool", "call_tool_once"):
+        assert (await made.perform(act, asked))["reply"]["ok"]
+    assert len(services.calls) == 2
 
 
 async def test_a_key_is_made_for_each_attempt_where_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kintsugi.runtime.engines.durable import DefaultContext, Spent, TunedContext, carry, once_by_mark
+from kintsugi.runtime.engines.durable import DefaultContext, Spent, TunedContext, carry, dated, once_by_mark
 from kintsugi.runtime.protocol import ModelRequest, PolicyStop, Question, ToolCall, ToolReply, WorkflowFailed
 from kintsugi.runtime.rules import Budget
 
@@ -28,6 +28,7 @@ PLAN: dict[str, Any] = {
         "mail": tool("write"),
     },
 }
+PAYLOAD = dated({"plan": PLAN})
 DONE = {"reply": {"ok": True, "result": {"id": 1}}}
 
 
@@ -81,7 +82,7 @@ def after(*answers: Any) -> Callable[[str, str], Any]:
 
 
 def tuned(engine: Scripted) -> TunedContext:
-    return TunedContext(engine, PLAN, 1.0)
+    return TunedContext(engine, PAYLOAD, 1.0)
 
 
 async def pay(context: TunedContext | DefaultContext, name: str = "pay#1", **arguments: Any) -> ToolReply:
@@ -200,14 +201,14 @@ async def test_the_runs_budget_of_asks_counts_over_all_calls() -> None:
 async def test_the_quick_starts_context_has_no_keys_of_its_own_unless_it_is_taught() -> None:
     for stable in (False, True):
         engine = Scripted(after(DONE))
-        await pay(DefaultContext(engine, PLAN, 1.0, stable_keys=stable))
+        await pay(DefaultContext(engine, PAYLOAD, 1.0, stable_keys=stable))
         assert bool(engine.arguments["pay#1"]["key"]) is stable
         assert engine.retries["pay#1"] is None
 
 
 async def test_the_quick_starts_context_fails_where_the_engine_gives_up() -> None:
     with pytest.raises(WorkflowFailed, match="no answer"):
-        await pay(DefaultContext(Scripted(after(Spent("no answer"))), PLAN, 1.0))
+        await pay(DefaultContext(Scripted(after(Spent("no answer"))), PAYLOAD, 1.0))
 
 
 async def test_a_question_has_the_same_id_at_a_replay_and_of_no_other() -> None:

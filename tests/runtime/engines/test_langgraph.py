@@ -17,6 +17,7 @@ from langgraph.types import Command
 
 from kintsugi.runtime.engines import langgraph_graph
 from kintsugi.runtime.engines.acts import Acts, TryAgain
+from kintsugi.runtime.engines.durable import dated
 from kintsugi.runtime.engines.langgraph import DEFAULT, TUNED
 from kintsugi.runtime.engines.langgraph_stores import SqliteStore
 from kintsugi.runtime.protocol import DurableContext, Question
@@ -25,7 +26,7 @@ from kintsugi.runtime.rules import Budget
 pytestmark = pytest.mark.engines
 
 PLAN = {"tools": {}, "model": "m", "steps": [], "policy": {}}
-GIVEN = {"run_id": "r0", "payload": {"chain": "clocks", "plan": PLAN}}
+GIVEN = {"run_id": "r0", "payload": dated({"chain": "clocks", "plan": PLAN})}
 CONFIG: Any = {"configurable": {"thread_id": "r0"}}
 QUICK = Budget(attempts=3, base_seconds=0.0, cap_seconds=0.0)
 
@@ -159,7 +160,7 @@ async def test_each_question_gets_its_own_answer_though_the_thread_is_invoked_ag
     saver: BaseCheckpointSaver[Any], side: Any
 ) -> None:
     workflow = side.workflow(saver, CHAINS, NotedActs(), 1.0, PLAN)
-    result = await workflow.ainvoke({"run_id": "r0", "payload": {"chain": "persons", "plan": PLAN}}, CONFIG)
+    result = await workflow.ainvoke({"run_id": "r0", "payload": dated({"chain": "persons", "plan": PLAN})}, CONFIG)
     for answer in ("reject", "approve"):
         request = result["__interrupt__"][0].value
         again = await workflow.ainvoke(None, CONFIG)
@@ -182,7 +183,7 @@ def test_status_tells_what_has_become_of_a_run(tmp_path: Path, side: Any) -> Non
             workflow = side.workflow(saver, CHAINS, NotedActs(), 1.0, PLAN)
             await workflow.ainvoke(given, CONFIG, durability=side.durability)
 
-    asyncio.run(carry({"run_id": "r0", "payload": {"chain": "persons", "plan": PLAN}}))
+    asyncio.run(carry({"run_id": "r0", "payload": dated({"chain": "persons", "plan": PLAN})}))
     assert side.status(str(tmp_path), "r0") == {"state": "waiting"}
     for _ in range(2):
         asyncio.run(carry(Command(resume=decision("approve"))))
