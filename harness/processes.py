@@ -196,8 +196,9 @@ class Launcher:
 
     def _hear(self, message: Mapping[str, Any]) -> None:
         if "ready" in message:
-            assert self._ready is not None
-            self._ready.set_result(None)
+            # Who waited for it may have been interrupted.
+            if self._ready is not None and not self._ready.done():
+                self._ready.set_result(None)
         elif "exited" in message:
             process = self._processes.pop(message["id"])
             process.ended.set_result(Exit(message["exited"], message["signal"], message["cpu_seconds"]))

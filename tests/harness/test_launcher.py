@@ -555,6 +555,24 @@ async def test_a_sut_that_takes_for_ever_to_load_is_given_up(side: Path, monkeyp
     assert not Path(f"/proc/{pid}").exists()
 
 
+async def test_a_sut_that_is_ready_for_no_one_any_more_is_closed_in_peace(side: Path) -> None:
+    """An interrupted run left a traceback: who had waited for it was gone."""
+    go_on = side / "go_on"
+    (side / "waiting_side.py").write_text(
+        f"import os, time\nwhile not os.path.exists({str(go_on)!r}): time.sleep(0.01)\nCHAINS = {{}}\n"
+    )
+    launcher = Launcher("waiting_side", "probe_side:CHAINS")
+    starting = asyncio.create_task(launcher.start())
+    async with asyncio.timeout(30):
+        while launcher._reader is None:
+            await asyncio.sleep(0.01)
+    starting.cancel()
+    await asyncio.gather(starting, return_exceptions=True)
+    go_on.touch()
+    await launcher.close()
+    assert launcher._reader.exception() is None
+
+
 async def test_what_a_sut_prints_when_it_is_loaded_is_no_answer(side: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """It went to the pipe of the answers, and the harness waited for ever."""
     launcher = Launcher("probe_side", "probe_side:CHAINS")
