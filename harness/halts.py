@@ -124,14 +124,18 @@ def _since_it_was_settled(asked: Event, before: Sequence[Event]) -> Sequence[Eve
     several = any(event["runs"] > 1 for event in of(before, "runner", "submitted"))
     kills = [event["t"] for event in of(before, "nemesis", "witnessed") if "pid" in event] if several else []
     since, full = 0, False
+    decided: dict[str, int] = {}
     known: set[str] = set()
     for index, event in enumerate(before):
         what = (event["who"], event["what"])
         if what in {("nemesis", "filled"), ("nemesis", "freed")}:
             full = event["what"] == "filled"
+        elif what == ("human", "decided"):
+            decided.setdefault(event["question"], index)
         told = what == ("human", "delivered") and event["question"] in settled - known and not full
         if told and not any(0 <= kill - event["t"] < UNREAD_SECONDS for kill in kills):
-            since = index + 1
+            # A SUT may act on it as soon as it is durable, which is before that is acknowledged.
+            since = decided[event["question"]] + 1
             known.add(event["question"])
     return before[since:]
 

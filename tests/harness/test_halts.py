@@ -245,6 +245,18 @@ def test_a_call_that_was_made_again_is_in_doubt_again(before_the_mail: HandWritt
     assert verdicts(run) == [OPAQUE, OPAQUE]
 
 
+def test_a_decision_may_be_acted_on_before_it_is_acknowledged(before_the_mail: HandWritten) -> None:
+    run = before_the_mail
+    run.calls("tell")
+    question = run.dies().halts("in_doubt", "tell")
+    run.decides(question, "not_happened")
+    acknowledged = run.events.pop()
+    run.calls("tell")
+    run.add("human", "delivered", **{key: acknowledged[key] for key in ("run", "question", "kind", "step")})
+    run.dies().halts("in_doubt", "tell")
+    assert verdicts(run) == [OPAQUE, OPAQUE]
+
+
 def test_what_a_person_said_and_nobody_heard_settles_nothing(before_the_mail: HandWritten) -> None:
     run = before_the_mail
     run.calls("tell")
