@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import time
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 
 from kintsugi.runtime import carried, journal, worker
 from kintsugi.runtime.clock import RunClock
 from kintsugi.runtime.engines.planted import Planted
 from kintsugi.runtime.journal import Claim, Journal
-from kintsugi.runtime.store import Event, JournalUnavailable, connect
+from kintsugi.runtime.store import Event, JournalUnavailable, transaction
 
 __all__ = ["DOES_NOT_SYNC", "GOES_BY_THE_WALL_CLOCK", "GOES_ON_UNRECORDED"]
 
 
-def _unsynced(state_dir: str | os.PathLike[str]) -> sqlite3.Connection:
-    """A connection whose commits are with the operating system, and may never reach the disk."""
-    connection = connect(state_dir)
-    connection.execute("PRAGMA synchronous=OFF")
-    return connection
+def _unsynced(connection: sqlite3.Connection, *, fleeting: bool = False) -> AbstractContextManager[sqlite3.Connection]:
+    """A transaction whose commit is with the operating system, and may never reach the disk."""
+    del fleeting
+    return transaction(connection, fleeting=True)
 
 
-DOES_NOT_SYNC = Planted((journal, "connect", _unsynced))
+DOES_NOT_SYNC = Planted((journal, "transaction", _unsynced))
 
 
 class _Careless(Journal):
