@@ -64,3 +64,5 @@ class Site:
     """Whether some call of the workflow needs a person's yes."""
     proposes: str = ""
     """What a model's reply holds there: ``call`` (of a tool), ``answer`` (a judgement) or ``close`` (the last word)."""
+    group: str = ""
+    """The steps that are done at the same time as that of this boundary, and in any order."""

@@ -2,6 +2,7 @@
 
 A string that starts with ``=`` is an expression, ``"= invoice.total_cents > 0"``; any other string is itself.
 ``a.b`` on a mapping is always the key ``b``, never a method, so records may have fields called ``items``.
+The one function is ``range(start, stop)``, for the pages of a list.
 """
 
 from __future__ import annotations
@@ -13,16 +14,19 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from jinja2 import StrictUndefined, TemplateSyntaxError, UndefinedError, meta, nodes
 from jinja2.exceptions import SecurityError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
 
 if TYPE_CHECKING:
     from jinja2.environment import TemplateExpression
 
-__all__ = ["ExpressionError", "Json", "evaluate", "fields_in", "is_expression", "names_in", "resolve"]
+__all__ = ["FUNCTIONS", "ExpressionError", "Json", "evaluate", "fields_in", "is_expression", "names_in", "resolve"]
 
 
 Json: TypeAlias = Any
 """A value that JSON can hold. The exact recursive type would have to be narrowed at every access."""
+
+FUNCTIONS: Mapping[str, Any] = {"range": safe_range}
+"""What an expression may call; their names are no free names."""
 
 
 class ExpressionError(ValueError):
@@ -38,6 +42,7 @@ class _Environment(ImmutableSandboxedEnvironment):
 
 _ENVIRONMENT = _Environment(undefined=StrictUndefined, autoescape=False)
 _ENVIRONMENT.globals.clear()
+_ENVIRONMENT.globals.update(FUNCTIONS)
 
 
 def is_expression(value: object) -> bool:
@@ -60,7 +65,7 @@ def _parse(source: str) -> nodes.Template:
 
 @lru_cache(maxsize=4096)
 def _names(source: str) -> frozenset[str]:
-    return frozenset(meta.find_undeclared_variables(_parse(source)))
+    return frozenset(meta.find_undeclared_variables(_parse(source)) - FUNCTIONS.keys())
 
 
 @lru_cache(maxsize=4096)
@@ -78,8 +83,8 @@ def _fields(source: str) -> frozenset[tuple[str, str | None]]:
         if isinstance(owner, nodes.Name) and isinstance(field, str):
             owned.add(id(owner))
             found.add((owner.name, field))
-    whole = {(name.name, None) for name in tree.find_all(nodes.Name) if id(name) not in owned}
-    return frozenset(found | whole)
+    whole = {node.name for node in tree.find_all(nodes.Name) if id(node) not in owned} - FUNCTIONS.keys()
+    return frozenset(found | {(name, None) for name in whole})
 
 
 def evaluate(expression: str, names: Mapping[str, Any]) -> Json:

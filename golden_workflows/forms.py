@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from kintsugi.golden_workflows.expressions import fields_in, is_expression
+from kintsugi.golden_workflows.plan import POLLS_MAX
 from kintsugi.golden_workflows.problems import validation_problem
+from kintsugi.golden_workflows.records import Records, Servable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -19,7 +21,9 @@ __all__ = [
     "Does",
     "Drift",
     "Effect",
+    "Matures",
     "Policy",
+    "Refuse",
     "Step",
     "Task",
     "Threshold",
@@ -42,21 +46,47 @@ class _Strict(BaseModel):
 # --- tools --------------------------------------------------------------------------------------------------
 
 
+class Refuse(_Strict):
+    """A write is refused (409, `message`) while a record of `collection` is in its way.
+
+    One is where `where` holds, over ``record``, ``args`` and, for an update, ``id``: that of the record it changes.
+    """
+
+    collection: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    where: str
+    message: str = Field(min_length=1)
+
+
+class Matures(_Strict):
+    """What takes its time: `field` of a record that the run wrote reads `value` once so much workflow time has passed.
+
+    The record itself stays as it was written, and so does its version. Seed records never mature.
+    """
+
+    field: str
+    value: Any
+    after_seconds: float = Field(gt=0)
+
+
 class Does(_Strict):
     """What a tool does to the world's records.
 
     ``get`` one record by `id`, ``list`` the records for which `where` (over ``record`` and ``args``) holds,
     ``create`` a record with `id` (over ``args`` and ``n``, the count of records made so), ``update`` the
     record `id`. `set` gives the fields that are written, `returns` the result of a write; both are over
-    ``args``, ``n``, ``id`` and ``record``.
+    ``args``, ``n``, ``id`` and ``record``. A list with a `page_size` comes in pages of so many records.
     """
 
     op: Literal["get", "list", "create", "update"]
     collection: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     id: str = ""
     where: str = "= true"
+    page_size: int | None = Field(default=None, ge=1)
+    """The argument ``page``, from 1 on, says which; the result has ``page`` and ``pages`` beside ``items``."""
     set: dict[str, Any] = {}
     returns: dict[str, Any] = {}
+    refuse: Refuse | None = None
+    matures: Matures | None = None
 
 
 class Threshold(_Strict):
@@ -136,6 +166,13 @@ class Step(_Strict):
     inputs: dict[str, Any] = {}
     output: dict[str, Any] = {}
     sleep_seconds: float | None = Field(default=None, gt=0)
+    until: str | None = None
+    """A read is made again, each time `every_seconds` of workflow time later, until this holds of its ``result``."""
+    every_seconds: float | None = Field(default=None, gt=0)
+    polls_max: int = Field(default=POLLS_MAX, ge=1)
+    """After so many reads for which `until` did not hold the run fails."""
+    parallel: str | None = Field(default=None, pattern=r"^[a-z][a-z0-9_]*$")
+    """The group of consecutive steps that are done at the same time, in any order."""
     when: str | None = None
     for_each: str | None = None
     fresh: list[str] = []
@@ -156,6 +193,8 @@ class Step(_Strict):
             "args": "tool",
             "for_each": "tool",
             "fresh": "tool",
+            "until": "tool",
+            "parallel": "tool",
             "inputs": "ask",
             "output": "ask",
         }.items():
@@ -165,9 +204,22 @@ class Step(_Strict):
             raise ValueError("an 'ask' needs 'inputs', what the model is shown, and 'output', the schema of its answer")
         if self.on_stale == "flag" and not self.fresh:
             raise ValueError("'on_stale' needs 'fresh', the reads that may turn out stale")
-        for key in ("when", "for_each"):
+        for key in ("when", "for_each", "until"):
             if getattr(self, key) is not None and not is_expression(getattr(self, key)):
                 raise ValueError(f"{key!r} must be an expression, a string that starts with '='")
+        return self
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Step:
+        if self.until is not None and self.every_seconds is None:
+            raise ValueError("'until' needs 'every_seconds', the workflow time from one read to the next")
+        for key in self.model_fields_set & {"every_seconds", "polls_max"}:
+            if self.until is None:
+                raise ValueError(f"{key!r} needs 'until', what the reads wait for")
+        for key, others in {"until": ("for_each",), "parallel": ("for_each", "until", "fresh")}.items():
+            other = next((other for other in others if getattr(self, key) and getattr(self, other)), None)
+            if other is not None:
+                raise ValueError(f"{key!r} does not go with {other!r}; give each of the calls a step of its own")
         return self
 
 
@@ -238,7 +290,14 @@ class WorkflowFile(_Strict):
 class Workflow:
     """A golden workflow: its file's parts, and the tools it uses. `name` is ``class/name``."""
 
-    def __init__(self, name: str, file: WorkflowFile, tools: Mapping[str, Tool], path: Path | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        file: WorkflowFile,
+        tools: Mapping[str, Tool],
+        path: Path | None = None,
+        opens: Callable[[], Servable] | None = None,
+    ) -> None:
         self.name = name
         self.workflow_class = name.split("/", maxsplit=1)[0]
         self.path = path
@@ -251,6 +310,14 @@ class Workflow:
         self.drifts = {drift.name: drift for drift in file.drift}
         self.truth = file.truth
         self.tools = dict(tools)
+        self._opens = opens
+
+    def records(self, now: Callable[[], float] = float) -> Servable:
+        """What the world of a new run acts on: the seed records, unless the workflow brings a world of its own.
+
+        `now` tells workflow seconds; time stands still where it is left out.
+        """
+        return Records.seeded(self.world, now) if self._opens is None else self._opens()
 
     @cached_property
     def plan(self) -> dict[str, Any]:

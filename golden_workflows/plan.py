@@ -8,7 +8,9 @@ A step is one of
     ``{"id", "ask", "inputs", "output", …}``  a question for the model, with the JSON schema of its answer
     ``{"id", "sleep_seconds"}``        a timer
 and may carry ``when`` (an expression: skipped if false), ``for_each`` (tool steps only: once per item, with
-``item`` and ``index``), and ``fresh`` (the read steps whose records must be current when this step acts).
+``item`` and ``index``), ``fresh`` (the read steps whose records must be current when this step acts), and
+``until`` (reads only: read again every ``every_seconds``, until it holds of the ``result``). Consecutive tool steps
+of the same ``parallel`` group may be done at the same time, since none rests on another.
 """
 
 from __future__ import annotations
@@ -21,10 +23,25 @@ from kintsugi.golden_workflows.expressions import ExpressionError, evaluate, nam
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["Instance", "Results", "bindings", "dependents", "next_instance", "step_named", "step_names_used"]
+__all__ = [
+    "POLLS_MAX",
+    "Instance",
+    "Results",
+    "bindings",
+    "dependents",
+    "due_together",
+    "next_instance",
+    "places",
+    "settled",
+    "step_named",
+    "step_names_used",
+]
 
 Results = dict[str, dict[int, Any]]
 """What is known: for each step id, the value of each item (item 0 for a step that is no loop)."""
+
+POLLS_MAX = 100
+"""How often a step with ``until`` is read at most, where it has no ``polls_max``."""
 
 
 @dataclass(frozen=True)
@@ -65,14 +82,39 @@ def next_instance(plan: Mapping[str, Any], results: Results) -> Instance | None:
     Raises ExpressionError, which begins with the step's id, where the known values don't allow to go on.
     """
     names = bindings(plan, results)
-    for step in plan["steps"]:
-        try:
-            due = _due(step, results.get(step["id"], {}), names)
-        except ExpressionError as error:
-            raise ExpressionError(f"{step['id']}: {error}") from error
-        if due is not None:
-            return due
-    return None
+    return next(filter(None, (_next_of(step, results, names) for step in plan["steps"])), None)
+
+
+def due_together(plan: Mapping[str, Any], results: Results) -> list[Instance]:
+    """What may be done now: the first step that is due, with all of its parallel group that are due; else nothing.
+
+    Raises ExpressionError, as `next_instance` does.
+    """
+    first = next_instance(plan, results)
+    if first is None:
+        return []
+    group = step_named(plan, first.step).get("parallel")
+    if group is None:
+        return [first]
+    names = bindings(plan, results)
+    members = [step for step in plan["steps"] if step.get("parallel") == group]
+    return [due for due in (_next_of(step, results, names) for step in members) if due is not None]
+
+
+def _next_of(step: Mapping[str, Any], results: Results, names: Mapping[str, Any]) -> Instance | None:
+    try:
+        return _due(step, results.get(step["id"], {}), names)
+    except ExpressionError as error:
+        raise ExpressionError(f"{step['id']}: {error}") from error
+
+
+def places(plan: Mapping[str, Any]) -> dict[str, int]:
+    """Where in the plan each step stands; those of a parallel group all where its first does."""
+    firsts: dict[str, int] = {}
+    found: dict[str, int] = {}
+    for at, step in enumerate(plan["steps"]):
+        found[step["id"]] = firsts.setdefault(step["parallel"], at) if "parallel" in step else at
+    return found
 
 
 def _due(step: Mapping[str, Any], known: Mapping[int, Any], names: Mapping[str, Any]) -> Instance | None:
@@ -101,9 +143,19 @@ def _instance(step: Mapping[str, Any], item: int, names: Mapping[str, Any]) -> I
     return Instance(step["id"], item, "sleep", "", {"seconds": step["sleep_seconds"]})
 
 
+def settled(plan: Mapping[str, Any], step_id: str, results: Results, result: Any) -> bool:
+    """Whether a step has come to its value with this result: it need not be made again until something holds.
+
+    Raises ExpressionError where the result does not allow to tell.
+    """
+    step = step_named(plan, step_id)
+    return "until" not in step or bool(evaluate(step["until"], {**bindings(plan, results), "result": result}))
+
+
 def step_names_used(step: Mapping[str, Any]) -> frozenset[str]:
     """The step ids (and ``item``, ``index``) that a step's expressions mention."""
-    return names_in([step.get(key) for key in ("args", "inputs", "output", "when", "for_each") if key in step])
+    own = names_in(step["until"]) - {"result"} if "until" in step else frozenset[str]()
+    return own | names_in([step.get(key) for key in ("args", "inputs", "output", "when", "for_each") if key in step])
 
 
 def dependents(plan: Mapping[str, Any], changed: str) -> list[str]:

@@ -6,16 +6,16 @@ import copy
 import hashlib
 import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kintsugi.golden_workflows.expressions import ExpressionError, evaluate, is_expression, resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
-    from kintsugi.golden_workflows.forms import Tool
+    from kintsugi.golden_workflows.forms import Does, Tool
 
-__all__ = ["Answer", "Records", "Unservable"]
+__all__ = ["Answer", "Records", "Servable", "Unservable"]
 
 
 class Unservable(ValueError):
@@ -36,6 +36,25 @@ class Answer:
     """``collection/id`` of the record that was read or written; only the collection for a list."""
 
 
+class Servable(Protocol):
+    """What the world of one run acts on: our own records, or somebody else's toolkit behind the same calls."""
+
+    def read(self, tool: Tool, arguments: Mapping[str, Any]) -> Answer:
+        """Serve a read. Raises Unservable."""
+
+    def write(self, tool: Tool, arguments: Mapping[str, Any]) -> Answer:
+        """Apply a write and return its result. Raises Unservable, having changed nothing."""
+
+    def current_tag(self, tool: Tool, arguments: Mapping[str, Any]) -> str:
+        """The version tag of the record that an update would change; empty where there is none."""
+
+    def version(self, record: str) -> int:
+        """The version of ``collection/id``; 0 where there is no such record."""
+
+    def change(self, record: str, values: Mapping[str, Any]) -> int:
+        """Overwrite fields of a record from outside, as a drift does; returns its new version."""
+
+
 @dataclass
 class Records:
     """The records of one run, each with a version that moves on at every change."""
@@ -43,13 +62,17 @@ class Records:
     collections: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     versions: dict[tuple[str, str], int] = field(default_factory=dict)
     created: dict[str, int] = field(default_factory=dict)
+    now: Callable[[], float] = float
+    """Workflow seconds since some moment; time stands still where nobody tells it."""
+    written: dict[tuple[str, str], float] = field(default_factory=dict)
+    """When each record that the run wrote was last written."""
 
     @classmethod
-    def seeded(cls, world: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Records:
-        """The seed records of a workflow, every one at version 1."""
+    def seeded(cls, world: Mapping[str, Mapping[str, Mapping[str, Any]]], now: Callable[[], float] = float) -> Records:
+        """The seed records of a workflow, every one at version 1; `now` tells workflow seconds."""
         collections = copy.deepcopy({name: dict(records) for name, records in world.items()})
         versions = {(name, key): 1 for name, records in collections.items() for key in records}
-        return cls(collections, versions)  # type: ignore[arg-type]
+        return cls(collections, versions, now=now)  # type: ignore[arg-type]
 
     def version(self, record: str) -> int:
         """The version of ``collection/id``; 0 where there is no such record."""
@@ -72,13 +95,18 @@ class Records:
             if key not in records:
                 raise Unservable(404, f"{does.collection} has no {key!r}")
             return Answer(
-                {"id": key, **copy.deepcopy(records[key])},
+                {"id": key, **copy.deepcopy(records[key]), **self._matured(does, key)},
                 self._tag(does.collection, [key]),
                 f"{does.collection}/{key}",
             )
-        keys = [key for key in sorted(records) if self._holds(does.where, key, records[key], arguments)]
+        keys = [key for key in sorted(records) if self._holds(does.where, key, records[key], {"args": arguments})]
+        place: dict[str, int] = {}
+        if does.page_size is not None:
+            page = arguments.get("page", 1)
+            place = {"page": page, "pages": max(1, -(-len(keys) // does.page_size))}
+            keys = keys[(page - 1) * does.page_size : page * does.page_size]
         found = [{"id": key, **copy.deepcopy(records[key])} for key in keys]
-        return Answer({"items": found}, self._tag(does.collection, keys), does.collection)
+        return Answer({"items": found, **place}, self._tag(does.collection, keys, place), does.collection)
 
     def current_tag(self, tool: Tool, arguments: Mapping[str, Any]) -> str:
         """The version tag of the record that an update would change; empty for a create."""
@@ -96,6 +124,7 @@ class Records:
             raise Unservable(404, f"{does.collection} has no {key!r}")
         if does.op == "create" and record is not None:
             raise Unservable(409, f"{does.collection} has {key!r} already")
+        self._refuse(does, key, arguments)
         names = {"args": arguments, "n": n, "id": key, "record": record or {}}
         try:
             written = {**(record or {}), **copy.deepcopy(resolve(does.set, names))}
@@ -106,13 +135,32 @@ class Records:
             self.created[does.collection] = n
         self.collections.setdefault(does.collection, {})[key] = written
         self.versions[(does.collection, key)] = self.versions.get((does.collection, key), 0) + 1
+        self.written[(does.collection, key)] = self.now()
         return Answer(result, self._tag(does.collection, [key]), f"{does.collection}/{key}")
 
-    def _tag(self, collection: str, keys: list[str]) -> str:
+    def _matured(self, does: Does, key: str) -> dict[str, Any]:
+        """The field of a record that has come to its value since the run wrote it; empty where none has."""
+        written = self.written.get((does.collection, key))
+        if does.matures is None or written is None or self.now() - written < does.matures.after_seconds:
+            return {}
+        return {does.matures.field: copy.deepcopy(does.matures.value)}
+
+    def _refuse(self, does: Does, key: str, arguments: Mapping[str, Any]) -> None:
+        """Raise Unservable where a record is in the way of a write."""
+        if does.refuse is None:
+            return
+        names = {"args": arguments, **({"id": key} if does.op == "update" else {})}
+        for other, record in self.collections.get(does.refuse.collection, {}).items():
+            if self._holds(does.refuse.where, other, record, names):
+                raise Unservable(409, does.refuse.message)
+
+    def _tag(self, collection: str, keys: list[str], place: Mapping[str, int] | None = None) -> str:
+        """The version of records that were read or written together; `place` is that of their page among others."""
         versions = {key: self.versions.get((collection, key), 0) for key in keys}
-        if len(keys) == 1:
+        if len(keys) == 1 and not place:
             return f'"{keys[0]}.{versions[keys[0]]}"'
-        return f'"{hashlib.sha256(json.dumps(versions, sort_keys=True).encode()).hexdigest()[:16]}"'
+        whole = [versions, place] if place else versions
+        return f'"{hashlib.sha256(json.dumps(whole, sort_keys=True).encode()).hexdigest()[:16]}"'
 
     @staticmethod
     def _key(expression: str, names: Mapping[str, Any]) -> str:
@@ -122,8 +170,8 @@ class Records:
             raise Unservable(422, str(error)) from error
 
     @staticmethod
-    def _holds(expression: str, key: str, record: Mapping[str, Any], arguments: Mapping[str, Any]) -> bool:
+    def _holds(expression: str, key: str, record: Mapping[str, Any], names: Mapping[str, Any]) -> bool:
         try:
-            return bool(evaluate(expression, {"record": {"id": key, **record}, "args": arguments}))
+            return bool(evaluate(expression, {**names, "record": {"id": key, **record}}))
         except ExpressionError as error:
             raise Unservable(422, str(error)) from error

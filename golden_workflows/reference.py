@@ -6,6 +6,7 @@ It also proves that no workflow asks the impossible: a correct run notices what 
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from kintsugi.golden_workflows.checks.tool import schema_form_problem
@@ -45,6 +46,7 @@ def _problems(workflow: Workflow) -> Iterator[str]:
     seed = list(walk(workflow))
     yield from _sound(workflow, seed)
     yield from _prose(workflow, seed)
+    yield from _any_order(workflow, seed)
     yield from _compare("truth.effects", workflow.truth.effects, _effects(workflow, seed))
     drifted = {name: list(walk(workflow, name)) for name in workflow.drifts}
     yield from _rejected(workflow, [seed, *drifted.values()])
@@ -92,6 +94,10 @@ def _sound(workflow: Workflow, visits: Sequence[Visit]) -> Iterator[str]:
         elif call.kind == "tool":
             yield from (f"plan.{call.step}{problem}" for problem in _sound_call(workflow.tools[call.tool], visit))
     yield from _repeats(workflow, visits)
+    for before, visit in pairwise(visits):
+        if visit.call.kind == "sleep" and workflow.steps[before.call.step].until is not None:
+            polled = f"{before.call.step!r}, whose last poll no one can tell from the others"
+            yield f"plan.{visit.call.step}: begins right after {polled}; put another step between them"
 
 
 def _sound_call(tool: Tool, visit: Visit) -> Iterator[str]:
@@ -132,6 +138,20 @@ def _prose(workflow: Workflow, seed: Sequence[Visit]) -> Iterator[str]:
                     f"plan.{call.step}.args.{name}: rests on the model's free text by a detour, so it has "
                     "no literal truth; take it from the model's field itself"
                 )
+
+
+def _any_order(workflow: Workflow, seed: Sequence[Visit]) -> Iterator[str]:
+    """What is done does not depend on which of a parallel group comes first."""
+    if not any(step.parallel for step in workflow.steps.values()):
+        return
+    try:
+        other = {(v.call.step, v.call.item): v.call.arguments for v in walk(workflow, backwards=True)}
+    except FileProblem as problem:
+        yield f"plan: done in the opposite order, a parallel group leads nowhere: {problem}"
+        return
+    for call in (visit.call for visit in seed):
+        if other.get((call.step, call.item)) != call.arguments:
+            yield f"plan.{call.step}: what it is called with depends on which of a parallel group comes first"
 
 
 # --- against the truth --------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ truth agree is proven by walking the plan: `kintsugi.golden_workflows.reference.
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -34,20 +35,25 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FREE_TEXT",
+    "NAME",
     "Drift",
     "Effect",
     "FileProblem",
     "Policy",
     "Tool",
     "Workflow",
+    "known_tools",
     "load_tools",
     "load_workflow",
     "load_workflows",
     "nearest",
     "validation_problem",
+    "workflow_files",
 ]
 
 HERE = Path(__file__).parent
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
+"""What the folder of a class and the file of a workflow may be called."""
 
 
 @lru_cache(maxsize=8)
@@ -70,9 +76,31 @@ def load_tools(folder: Path) -> Mapping[str, Tool]:
     return tools
 
 
+def known_tools(own: Path) -> Mapping[str, Tool]:
+    """The shipped tools and those of the tool files in `own`, a folder that need not be there, by name.
+
+    Raises FileProblem where one of its own has the name of a shipped one and is another.
+    """
+    shipped = load_tools(HERE / "tools")
+    known = {**shipped, **load_tools(own)}
+    clash = next((name for name, tool in shipped.items() if known[name] != tool), None)
+    if clash is not None:
+        holding = (path for path in sorted(own.glob("*.toml")) if clash in path.read_text(encoding="utf-8"))
+        place = next(holding, own)
+        raise FileProblem(f"{place}: tools.{clash}: is a tool that Kintsugi brings; give yours another name")
+    return known
+
+
 def load_workflow(path: Path, tools_folder: Path | None = None) -> Workflow:
-    """The workflow of one file, checked: every name in it resolves. Raises FileProblem."""
-    tools = load_tools(tools_folder or HERE / "tools")
+    """The workflow of one file, checked: every name in it resolves. Raises FileProblem.
+
+    Its tools are the shipped ones, and those of `tools_folder`: by default the ``tools/`` beside the folder it is in.
+    """
+    path_class = path.absolute().parent.name
+    misnamed = next((each for each in (path_class, path.stem) if not NAME.fullmatch(each)), None)
+    if misnamed is not None:
+        raise FileProblem(f"{path}: {misnamed!r} names no class or workflow; take lower-case letters, digits, _ and -")
+    tools = known_tools(tools_folder or path.absolute().parent.parent / "tools")
     data = _read(path)
     try:
         file = WorkflowFile.model_validate(data)
@@ -82,7 +110,7 @@ def load_workflow(path: Path, tools_folder: Path | None = None) -> Workflow:
     if problem:
         raise FileProblem(f"{path}: {problem}")
     used = {step.tool: tools[step.tool] for step in file.plan if step.tool}
-    workflow = Workflow(f"{path.parent.name}/{path.stem}", file, used, path)
+    workflow = Workflow(f"{path_class}/{path.stem}", file, used, path)
     problem = truth_problem(workflow, [drift.name for drift in file.drift])
     if problem:
         raise FileProblem(f"{path}: {problem}")
@@ -90,14 +118,19 @@ def load_workflow(path: Path, tools_folder: Path | None = None) -> Workflow:
 
 
 def load_workflows(folder: Path | None = None) -> dict[str, Workflow]:
-    """Every workflow below a folder (default: the ones shipped), by name. Raises FileProblem.
+    """Every workflow of a folder (default: the ones shipped), by its name ``class/name``. Raises FileProblem.
 
-    A folder of one's own may bring its own ``tools/``; else the shipped tools are used.
+    A folder of one's own may bring ``tools/``, which are known beside the shipped ones.
     """
     root = folder or HERE
-    tools = root / "tools" if (root / "tools").is_dir() else None
-    paths = sorted(path for path in root.glob("*/*.toml") if path.parent.name != "tools")
-    return {workflow.name: workflow for workflow in (load_workflow(path, tools) for path in paths)}
+    loaded = (load_workflow(path, root / "tools") for path in workflow_files(root))
+    return {workflow.name: workflow for workflow in loaded}
+
+
+def workflow_files(folder: Path) -> list[Path]:
+    """The workflow files of a folder, ``<class>/<name>.toml``; a class is no hidden folder, and not ``tools/``."""
+    found = folder.glob("*/*.toml")
+    return sorted(path for path in found if path.parent.name != "tools" and not path.parent.name.startswith("."))
 
 
 def _read(path: Path) -> dict[str, Any]:

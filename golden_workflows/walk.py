@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from kintsugi.golden_workflows.expressions import ExpressionError, evaluate
 from kintsugi.golden_workflows.forms import FREE_TEXT, Tool, Workflow
-from kintsugi.golden_workflows.plan import Instance, Results, next_instance
+from kintsugi.golden_workflows.plan import Instance, Results, due_together, settled
 from kintsugi.golden_workflows.problems import FileProblem
-from kintsugi.golden_workflows.records import Answer, Records, Unservable
+from kintsugi.golden_workflows.records import Answer, Unservable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -75,8 +75,10 @@ def trajectory(workflow: Workflow, drift: str | None = None) -> list[Call]:
     return [visit.call for visit in walk(workflow, drift)]
 
 
-def walk(workflow: Workflow, drift: str | None = None, prose: str = "") -> Iterator[Visit]:
+def walk(workflow: Workflow, drift: str | None = None, prose: str = "", *, backwards: bool = False) -> Iterator[Visit]:
     """The visits of a correct run, in order; `prose` is added to every free text of the model.
+
+    `backwards`: the steps of each parallel group come in the opposite order.
 
     Raises FileProblem where the plan can't be walked to its end.
     """
@@ -86,9 +88,10 @@ def walk(workflow: Workflow, drift: str | None = None, prose: str = "") -> Itera
     for _ in range(STEPS_MAX):
         place = ""
         try:
-            due = next_instance(workflow.plan, walker.results)
-            if due is None:
+            together = due_together(workflow.plan, walker.results)
+            if not together:
                 return
+            due = together[-1 if backwards else 0]
             place = f"{due.step}: "
             yield walker.do(due)
         except (ExpressionError, Unservable) as error:
@@ -104,7 +107,9 @@ class _Walker:
     def __init__(self, workflow: Workflow, prose: str) -> None:
         self.workflow = workflow
         self.prose = prose
-        self.records = Records.seeded(workflow.world)
+        self.clock = 0.0
+        """Workflow seconds; only timers and polls take any."""
+        self.records = workflow.records(lambda: self.clock)
         self.results: Results = {}
         self.read: dict[tuple[str, int], tuple[Tool, Mapping[str, Any], Answer]] = {}
 
@@ -121,7 +126,7 @@ class _Walker:
 
         tool = self.workflow.tools[due.tool]
         if tool.effect == "read":
-            answer = self.records.read(tool, due.values)
+            answer = self._read(due, tool)
             self.read[due.step, due.item] = (tool, due.values, answer)
             call = Call(due.step, due.item, "tool", due.tool, due.values)
             return Visit(call, answer.result, {}, answer.record, "", unmatched=False)
@@ -131,6 +136,17 @@ class _Walker:
         needs = approval_needed(tool.public(), due.values)
         call = Call(due.step, due.item, "tool", due.tool, due.values, needs)
         return Visit(call, answer.result, {}, answer.record, outdated, unmatched)
+
+    def _read(self, due: Instance, tool: Tool) -> Answer:
+        """The read that a step comes to, after as many polls as it takes."""
+        step = self.workflow.steps[due.step]
+        answer, reads = self.records.read(tool, due.values), 1
+        while not settled(self.workflow.plan, due.step, self.results, answer.result):
+            if reads == step.polls_max:
+                raise ExpressionError(f"'until' did not hold in {reads} reads; the last gave {answer.result}")
+            self.clock += step.every_seconds or 0.0
+            answer, reads = self.records.read(tool, due.values), reads + 1
+        return answer
 
     def _model(self, due: Instance) -> Visit:
         inputs = due.values["inputs"]
@@ -145,6 +161,7 @@ class _Walker:
         )
 
     def _sleep(self, due: Instance) -> Visit:
+        self.clock += due.values["seconds"]
         return Visit(Call(due.step, due.item, "sleep", "", due.values), {}, {}, "", "", unmatched=False)
 
     def _moved(self, step: str) -> str:

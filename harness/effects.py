@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from kintsugi.golden_workflows.expressions import Json, names_in
-from kintsugi.golden_workflows.plan import dependents
+from kintsugi.golden_workflows.plan import dependents, places
 from kintsugi.golden_workflows.spec import Effect, Workflow
 from kintsugi.harness.history import Event, of
 
@@ -108,7 +108,7 @@ def wrong_effects(
     """
     left = list(expected)
     taken: list[Effect] = []
-    order = {step: position for position, step in enumerate(workflow.steps)}
+    order = places(workflow.plan)
     furthest = -1
     for event in actual:
         unsafe = event.get("unsafe")

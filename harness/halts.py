@@ -52,12 +52,14 @@ def _in_doubt(
     issued = _tries(asked, since)
     if left := _left_unserved(asked, before, since):
         return True, f"{tool.name} is opaque, and {left}"
+    if not issued and _ends_beside(workflow, asked["step"], since):
+        return True, f"{tool.name} is opaque, and its worker was brought down in the midst of its parallel group"
     if not issued:
         never = "was never called" if since == before else "was not called since a person had said what came of it"
         why = "is opaque, and a request had gone into a connection that its service had closed"
         return swallowed, f"{tool.name} {why if swallowed else never}"
     unbelievable = _unbelievable(before)
-    told = _told(before) - unbelievable
+    told = _told(workflow, before) - unbelievable
     statuses = {event["request"]: event["status"] for event in of(before, "world", "answer")}
     if all(event["request"] in told and statuses[event["request"]] < SERVER_ERROR for event in issued):
         return False, f"every call of {tool.name} was answered"
@@ -74,7 +76,7 @@ def _budget(workflow: Workflow, asked: Event, before: Sequence[Event]) -> tuple[
     policy = workflow.policy
     hasty = {event["request"] for event in of(before, "nemesis", "too_soon")}
     if asked["tool"]:
-        told = _told(before) - _unbelievable(before)
+        told = _told(workflow, before) - _unbelievable(before)
         good = {e["request"] for e in of(before, "world", "answer") if e["status"] < TOO_MANY_REQUESTS}
         failed = sum(event["request"] not in (good & told) | hasty for event in _tries(asked, before))
         failed += _cut_off(before, asked["tool"], asked["arguments"])
@@ -177,7 +179,7 @@ def _unseen(asked: Event, before: Sequence[Event]) -> bool:
     return any(event["unseen"] and event["generation"] == asked["generation"] for event in cuts)
 
 
-def _told(before: Sequence[Event]) -> set[int]:
+def _told(workflow: Workflow, before: Sequence[Event]) -> set[int]:
     """The requests of the world whose answer reached a worker that lived to do something with it.
 
     An answer right after which its worker was killed may never have been read, and one that came while the disk was
@@ -191,7 +193,7 @@ def _told(before: Sequence[Event]) -> set[int]:
         elif (event["who"], event["what"]) == ("world", "delivered") and event["delivered"] and not full:
             told.add(event["request"])
     unread = {event.get("request") for event in of(before, "nemesis", "injected") if event["is_"].endswith("@after")}
-    unread |= _lost_beside_another(before)
+    unread |= _lost_beside_another(before) | _lost_in_a_group(workflow, before)
     return told - unread
 
 
@@ -213,6 +215,31 @@ def _lost_beside_another(before: Sequence[Event]) -> set[int]:
                 if asked[e["request"]]["generation"] == event["generation"] and 0 <= ended - e["t"] < UNREAD_SECONDS
             }
     return lost
+
+
+def _lost_in_a_group(workflow: Workflow, before: Sequence[Event]) -> set[int]:
+    """The requests that were answered as their worker was brought down for another step of their parallel group."""
+    asked = {event["request"]: event for event in of(before, "world", "request")}
+    answered = [(e["t"], asked[e["request"]]) for e in of(before, "world", "delivered") if e["delivered"]]
+    return {
+        request["request"]
+        for t, request in answered
+        for struck, generation in _ends_beside(workflow, request["step"], before)
+        if request["generation"] == generation and t > struck - UNREAD_SECONDS
+    }
+
+
+def _ends_beside(workflow: Workflow, step: str, events: Sequence[Event]) -> list[tuple[float, int]]:
+    """When which worker generation was killed or stopped for another step of the parallel group that a step is in."""
+    group = workflow.steps[step].parallel if step in workflow.steps else None
+    if group is None:
+        return []
+    others = {other.id for other in workflow.steps.values() if other.parallel == group} - {step}
+    asked = {event["request"]: event["step"] for event in of(events, "world", "request")}
+    injected = {event["strike"]: event for event in of(events, "nemesis", "injected")}
+    ends = [event for event in of(events, "nemesis", "witnessed", "stopped") if "pid" in event]
+    strikes = [(injected[end["strike"]], end) for end in ends if end["strike"] in injected]
+    return [(s["t"], end["generation"]) for s, end in strikes if asked.get(s.get("request")) in others]
 
 
 def _unbelievable(before: Sequence[Event]) -> set[int]:

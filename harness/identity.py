@@ -5,24 +5,38 @@ No SUT has to say where in the plan it is, and none can say it wrongly.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
 from kintsugi.golden_workflows.reference import Call, trajectory
 from kintsugi.golden_workflows.spec import Workflow
+from kintsugi.runtime.rules import canonical
 
-__all__ = ["UNPLANNED", "Identifier", "reference_calls"]
+__all__ = ["UNPLANNED", "Identifier", "reference_calls", "reference_steps"]
 
 UNPLANNED = "unplanned"
 """The step of whatever the plan has no place for: calls of other tools, questions about no one step."""
 
 
 def reference_calls(workflow: Workflow) -> list[Call]:
-    """The tool calls of the reference trajectory, then those that only a declared drift leads to."""
+    """The tool calls of the reference trajectory, then those that only a declared drift leads to.
+
+    An item of a loop that a drift moves to another place in its list is the same call, under its first number.
+    """
     calls = [call for call in trajectory(workflow) if call.kind == "tool"]
+    known = {_what(workflow, call) for call in calls}
     for drift in workflow.drifts:
-        calls += [call for call in trajectory(workflow, drift) if call.kind == "tool" and call not in calls]
+        new = [c for c in trajectory(workflow, drift) if c.kind == "tool" and _what(workflow, c) not in known]
+        calls += new
+        known |= {_what(workflow, call) for call in new}
     return calls
+
+
+def _what(workflow: Workflow, call: Call) -> str:
+    """What a call is, wherever in a loop it stands; free text aside."""
+    free = workflow.free_arguments[call.step]
+    return canonical([call.step, {name: value for name, value in call.arguments.items() if name not in free}])
 
 
 class Identifier:
@@ -55,3 +69,16 @@ class Identifier:
 
         best = candidates[max(range(len(candidates)), key=rank)]
         return best.step, best.item
+
+
+def reference_steps(workflow: Workflow, drift: str | None = None) -> list[tuple[str, int]]:
+    """The (step, item) of each tool call of a correct run, in order, as the requests for them are identified."""
+    calls = [call for call in trajectory(workflow, drift) if call.kind == "tool"]
+    if drift is None:
+        return [(call.step, call.item) for call in calls]
+    identifier, done = Identifier(workflow), Counter[tuple[str, int]]()
+    found: list[tuple[str, int]] = []
+    for call in calls:
+        found.append(identifier.tool(call.tool, call.arguments, done) or (UNPLANNED, 0))
+        done[found[-1]] += 1
+    return found

@@ -3,24 +3,40 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 from kintsugi.faults.actions import Drift, Kill
 from kintsugi.golden_workflows.chains.naive import APPROVAL_FUNCTION, WAIT_FUNCTION, function_name
-from kintsugi.golden_workflows.reference import trajectory
-from kintsugi.golden_workflows.spec import Workflow
+from kintsugi.golden_workflows.plan import places
+from kintsugi.golden_workflows.reference import Call, trajectory
+from kintsugi.golden_workflows.spec import FREE_TEXT, Workflow
 from kintsugi.harness.history import Event, by_run, of
+from kintsugi.harness.identity import reference_steps
 from kintsugi.harness.records import Count, Halt, Human, Measures, Repeats, Times, Usage
 from kintsugi.harness.session import SECONDS_PER_HOUR
 from kintsugi.runtime.rules import approval_needed, canonical
 from kintsugi.scenarios.trial import Trial
 
-__all__ = ["Delivered", "delivered", "human", "measures", "repeats", "resumed_exactly", "times", "usage"]
+__all__ = [
+    "Delivered",
+    "delivered",
+    "human",
+    "measures",
+    "repeats",
+    "resumed_exactly",
+    "times",
+    "usage",
+    "without_polls",
+]
 
 Delivered = Mapping[tuple[str, str, int], int]
 """For each (kind, step, item) the number of answers that reached the SUT."""
+Allowed = Mapping[tuple[str, str, int], float]
+"""For each (kind, step, item) how often it may be done before it is a repeat."""
 
 
 # --- how tools were used ------------------------------------------------------------------------------------
@@ -32,7 +48,12 @@ def measures(workflow: Workflow, trial: Trial, events: Sequence[Event]) -> Measu
     reached = _reached(workflow, trial, events)
     in_order, exact, any_order = _trajectory(workflow, trial, events)
     return Measures(
-        **proposed, **reached, trajectory_in_order=in_order, trajectory_exact=exact, trajectory_any_order=any_order
+        **proposed,
+        **reached,
+        judgements_proposed=_judged(workflow, events),
+        trajectory_in_order=in_order,
+        trajectory_exact=exact,
+        trajectory_any_order=any_order,
     )
 
 
@@ -50,14 +71,14 @@ def _proposed(workflow: Workflow, events: Sequence[Event]) -> dict[str, Count]:
         right = event["right"]
         for call in event["message"].get("tool_calls") or [None]:
             function = call["function"]["name"] if call else ""
-            selection[0] += function == right["function"]
+            selection[0] += function in {right["function"], *_polling(workflow, event["step"])}
             selection[1] += 1
             given = _parsed(call["function"]["arguments"]) if call else None
-            if function == right["function"] and function != WAIT_FUNCTION:
+            if function == right["function"]:
                 good, of_all = _compared(workflow, event["step"], function, _parsed(right["arguments"]) or {}, given)
                 arguments[0] += good
                 arguments[1] += of_all
-                calls[0] += good == of_all
+                calls[0] += given is not None and good == of_all
                 calls[1] += 1
             tool = tools.get(function)
             if tool is not None and tool.effect == "write":
@@ -72,10 +93,32 @@ def _proposed(workflow: Workflow, events: Sequence[Event]) -> dict[str, Count]:
     }
 
 
-def _parsed(text: str) -> dict[str, Any] | None:
+def _polling(workflow: Workflow, step: str) -> tuple[str, ...]:
+    """The calls that are right choices as long as what a step waits for has not come; none for other steps."""
+    polled = workflow.steps.get(step)
+    return (WAIT_FUNCTION, function_name(str(polled.tool))) if polled and polled.until else ()
+
+
+def _judged(workflow: Workflow, events: Sequence[Event]) -> Count:
+    """The answers with every value right, of those to questions that could be answered from what they held."""
+    found = [0, 0]
+    for event in of(events, "gateway", "reply"):
+        right = _parsed(event["right"].get("content")) if event["wants"] == "answer" else None
+        if right is None or event["damaged"]:
+            continue
+        script = workflow.script.get(event["step"], {})
+        free = frozenset(n for n, said in script.items() if isinstance(said, str) and said.startswith(FREE_TEXT))
+        given = _parsed(event["message"].get("content"))
+        good, of_all = _held_against(right, given, free)
+        found[0] += given is not None and good == of_all
+        found[1] += 1
+    return Count(*found)
+
+
+def _parsed(text: Any) -> dict[str, Any] | None:
     try:
         value = json.loads(text)
-    except ValueError:
+    except (TypeError, ValueError):
         return None
     return value if isinstance(value, dict) else None
 
@@ -87,7 +130,11 @@ def _compared(
     if function == APPROVAL_FUNCTION:
         inner = (given or {}).get("arguments")
         right, given = right["arguments"], inner if isinstance(inner, dict) else None
-    free = workflow.free_arguments.get(step, frozenset())
+    return _held_against(right, given, workflow.free_arguments.get(step, frozenset()))
+
+
+def _held_against(right: Mapping[str, Any], given: Mapping[str, Any] | None, free: frozenset[str]) -> tuple[int, int]:
+    """How many values are right, of how many, those that nobody asked for among them."""
     good = 0
     for name, value in right.items():
         got = (given or {}).get(name)
@@ -124,17 +171,17 @@ def _reached(workflow: Workflow, trial: Trial, events: Sequence[Event]) -> dict[
                 key=lambda pair: pair[0] / max(pair[1], 1),
                 default=(0, 1),
             )
-            is_due = bool(due) and due[0].tool == event["tool"]
+            matches = [call for call in _due_now(workflow, due) if call.tool == event["tool"]]
             selection[1] += 1
-            if not is_due and good < of_all:
+            if not matches and good < of_all:
                 continue
             selection[0] += 1
             arguments[0] += good
             arguments[1] += of_all
             calls[0] += good == of_all
             calls[1] += 1
-            if is_due and event["request"] in served:
-                due.pop(0)
+            if matches and event["request"] in served:
+                due.remove(next((call for call in matches if call.step == event["step"]), matches[0]))
     effects = of(events, "world", "effect")
     return {
         "selection_reached": Count(*selection),
@@ -153,12 +200,31 @@ def _trajectory(workflow: Workflow, trial: Trial, events: Sequence[Event]) -> tu
     if refused or trial.copies > 1:
         return Count(), Count(), Count()
     drifted = trial.drift if of(events, "world", "drift") else None
-    expected = [(c.step, c.item) for c in trajectory(workflow, drifted) if c.kind == "tool"]
-    actual = [(e["step"], e["item"]) for e in of(events, "world", "read", "effect")]
+    expected = reference_steps(workflow, drifted)
+    actual = _as_planned(workflow, [(e["step"], e["item"]) for e in of(events, "world", "read", "effect")])
     position = iter(actual)
     in_order = all(any(step == other for other in position) for step in expected)
     any_order = not Counter(expected) - Counter(actual)
     return Count(int(in_order), 1), Count(int(actual == expected), 1), Count(int(any_order), 1)
+
+
+def _due_now(workflow: Workflow, due: Sequence[Call]) -> Sequence[Call]:
+    """Which of the calls that are left may come next: the first, or any of its parallel group."""
+    group = workflow.steps[due[0].step].parallel if due else None
+    return due[:1] if group is None else [call for call in due if workflow.steps[call.step].parallel == group]
+
+
+def _as_planned(workflow: Workflow, served: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+    """Calls as the plan counts them: what is polled once, however often it took, and a parallel group in its order."""
+    order, group_at = {step: at for at, step in enumerate(workflow.steps)}, places(workflow.plan)
+    once: list[tuple[str, int]] = []
+    for call, same in groupby(served):
+        polled = call[0] in workflow.steps and workflow.steps[call[0]].until is not None
+        once += [call] if polled else same
+    found: list[tuple[str, int]] = []
+    for _, group in groupby(once, key=lambda call: group_at.get(call[0], -1)):
+        found += sorted(group, key=lambda call: order.get(call[0], -1))
+    return found
 
 
 # --- what was used, and used again --------------------------------------------------------------------------
@@ -175,6 +241,7 @@ def usage(workflow: Workflow, events: Sequence[Event]) -> Usage:
         prompt_tokens=sum(event["prompt_tokens"] for event in generated),
         cached_prompt_tokens=sum(event["cached_prompt_tokens"] for event in generated),
         completion_tokens=sum(event["completion_tokens"] for event in generated),
+        estimated_calls=sum(event.get("estimated", True) for event in generated),
         tool_calls=len(by_request),
         tool_usd=sum(price[by_request[event["request"]]] for event in served),
         cpu_seconds=sum(event["cpu_seconds"] for event in of(events, "runner", "used")),
@@ -198,7 +265,16 @@ def delivered(events: Sequence[Event]) -> Delivered:
     return counts
 
 
-def repeats(events: Sequence[Event], clean: Delivered) -> Repeats:
+def without_polls(workflow: Workflow, clean: Delivered) -> Allowed:
+    """What may be done before it counts as done again: as in the clean run, and polls without bound.
+
+    How often a job is looked at depends on when it is done, and not on what a fault made the SUT do once more.
+    """
+    polled = [step.id for step in workflow.steps.values() if step.until]
+    return {**clean, **{(kind, step, 0): math.inf for step in polled for kind in ("tool", "model")}}
+
+
+def repeats(events: Sequence[Event], clean: Allowed) -> Repeats:
     """What was done again: calls served and replies generated beyond those of the clean run, answered or not."""
     seen: Counter[tuple[str, tuple[str, str, int]]] = Counter()
     requests = {event["request"]: event for event in of(events, "world", "request")}
@@ -221,7 +297,7 @@ def repeats(events: Sequence[Event], clean: Delivered) -> Repeats:
     return Repeats(model, tools, prompt + completion, completion)
 
 
-def resumed_exactly(trial: Trial, events: Sequence[Event], clean: Delivered) -> bool | None:
+def resumed_exactly(trial: Trial, events: Sequence[Event], clean: Allowed) -> bool | None:
     """Whether, after its worker died, the run did nothing again that had been answered; None where none died."""
     if not any(isinstance(a, Kill) for a in trial.actions) or any(isinstance(a, Drift) for a in trial.actions):
         return None

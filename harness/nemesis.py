@@ -163,7 +163,9 @@ class Nemesis:
             point = armed.strike.point
             if point.kind != "timer" or armed.timed or not self._due(armed):
                 continue
-            if (crossing.kind, crossing.step, crossing.item) == self._session.before_timer.get(point.step):
+            before = self._session.before_timer.get(point.step, [])
+            here = (crossing.kind, crossing.step, crossing.item)
+            if here in before and all(crossing.run.delivered[boundary] for boundary in before):
                 armed.timed = True
                 self._session.spawn(self._strike_timer(point, crossing.run))
 

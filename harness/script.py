@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kintsugi.golden_workflows.chains.naive import APPROVAL_FUNCTION, WAIT_FUNCTION, function_name
 from kintsugi.golden_workflows.expressions import ExpressionError, Json, names_in
-from kintsugi.golden_workflows.plan import Instance, Results, dependents, next_instance, step_named
+from kintsugi.golden_workflows.plan import Instance, Results, dependents, next_instance, settled, step_named
 from kintsugi.golden_workflows.reference import script_reply
 from kintsugi.golden_workflows.spec import FREE_TEXT, Workflow
 from kintsugi.runtime.rules import approval_needed
@@ -137,6 +138,10 @@ class _Transcript:
         self.errors = 0
         """How often in a row the step that is due was refused."""
         self.erred = bool(entries) and not entries[-1].ok
+        self.polls: dict[str, int] = defaultdict(int)
+        """For each step that is polled, how many reads have shown that it takes longer."""
+        self.to_wait_for = ""
+        """The step whose last read has shown that, where nobody has waited since."""
         self._tools = {function_name(name): name for name in workflow.tools}
         self._approved: dict[str, tuple[_Entry, Mapping[str, Any]]] = {}
         """For each function, what was asked for and what was granted, until the call has been made."""
@@ -166,7 +171,14 @@ class _Transcript:
                 self.refused_by_human = str(decision)
             return
         if due is None or not self._is_for(due, entry):
+            if entry.function == WAIT_FUNCTION:
+                self.to_wait_for = ""
             self._take_again(entry)
+            return
+        if not self._settled(due.step, entry.result):
+            self.polls[due.step] += 1
+            self.to_wait_for = due.step
+            self.errors = 0
             return
         self.results.setdefault(due.step, {})[due.item] = entry.result
         self._made[due.step, due.item] = entry
@@ -180,6 +192,13 @@ class _Transcript:
         return self._meant(due, entry) or not any(
             (made.function, made.arguments) == (entry.function, entry.arguments) for made in self._made.values()
         )
+
+    def _settled(self, step: str, result: Any) -> bool:
+        """Whether a read has come to what its step waits for; one that can't be told by is taken for too early."""
+        try:
+            return settled(self.workflow.plan, step, self._with_prose(), result)
+        except ExpressionError:
+            return False
 
     def granted(self, due: Instance) -> Mapping[str, Any] | None:
         """The approved arguments of a write that is due; None where none were, or only for what was due before."""
@@ -204,6 +223,9 @@ class _Transcript:
             if same and item in self.results.get(step, {}) and self.results[step][item] != entry.result:
                 self.results[step][item] = entry.result
                 self._forget(step)
+                if not self._settled(step, entry.result):
+                    del self.results[step]
+                    self.to_wait_for = step
 
     def _forget(self, changed: str) -> None:
         """Drop every result that rests on a changed read, except effects, which can't be undone."""
@@ -274,7 +296,18 @@ def _next_call(workflow: Workflow, entries: Sequence[_Entry]) -> Wanted:
     erred = transcript.erred
     if due.kind == "sleep":
         return Wanted("call", due.step, 0, {"seconds": due.values["seconds"]}, WAIT_FUNCTION, after_error=erred)
+    return _tool_call(transcript, due)
+
+
+def _tool_call(transcript: _Transcript, due: Instance) -> Wanted:
+    """What comes next where a tool is due: its approval, the call itself, or a wait before it is polled again."""
+    workflow, erred = transcript.workflow, transcript.erred
     function = function_name(due.tool)
+    step = workflow.steps[due.step]
+    if transcript.polls[due.step] >= step.polls_max:
+        return Wanted("close", "end", 0, ending=f"I can't go on: {due.step} takes too long.")
+    if transcript.to_wait_for == due.step:
+        return Wanted("call", due.step, 0, {"seconds": step.every_seconds}, WAIT_FUNCTION, after_error=erred)
     spec = workflow.tools[due.tool]
     if spec.effect == "write" and approval_needed(spec.public(), due.values):
         granted = transcript.granted(due)
@@ -329,7 +362,7 @@ def call_reply(function: str, arguments: Any, source: str) -> Reply:
 def _worded(workflow: Workflow, wanted: Wanted, tail: str) -> Mapping[str, Any]:
     """The arguments of a call, its new prose worded for this ask; prose that was approved stays as it was."""
     step = workflow.steps[wanted.step]
-    if step.tool is None:
+    if step.tool is None or wanted.function == WAIT_FUNCTION:
         return wanted.values
     free = workflow.free_arguments[wanted.step]
     if wanted.function == APPROVAL_FUNCTION:

@@ -14,13 +14,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kintsugi.golden_workflows.records import Records
+from kintsugi.golden_workflows.records import Servable
 from kintsugi.golden_workflows.reference import trajectory
 from kintsugi.golden_workflows.spec import Workflow
 from kintsugi.harness.adapters import Adapter
 from kintsugi.harness.adapters.adapter import Server
 from kintsugi.harness.history import History
 from kintsugi.harness.identity import Identifier
+from kintsugi.harness.models.answers import Model
+from kintsugi.harness.models.scripted import Scripted
 from kintsugi.harness.processes import Exit, Launcher, Process, Workers
 from kintsugi.scenarios.points import REACT
 from kintsugi.scenarios.trial import Trial
@@ -39,19 +41,30 @@ SUCCESSOR_SECONDS = 2.0
 """How long is waited for a worker in place of one that died; many times what a supervisor takes."""
 
 
-def boundaries_before_timers(workflow: Workflow, chain: str) -> dict[str, tuple[str, str, int]]:
-    """For each timer step: the (kind, step, item) whose answer a run waits on it after.
+def boundaries_before_timers(workflow: Workflow, chain: str) -> dict[str, list[tuple[str, str, int]]]:
+    """For each timer step: the (kind, step, item) whose answers a run waits on it after.
 
-    The model of a ReAct chain asks for the wait; in an optimized chain it follows the plan's call before it.
+    The model of a ReAct chain asks for the wait; in an optimized chain it follows the plan's call before it, or all
+    of a parallel group.
     """
-    found: dict[str, tuple[str, str, int]] = {}
-    before = ("submit", "start", 0)
+    found: dict[str, list[tuple[str, str, int]]] = {}
+    before: list[tuple[str, str, int]] = [("submit", "start", 0)]
+    group: str | None = None
     for call in trajectory(workflow):
         if call.kind == "sleep":
-            found[call.step] = ("model", call.step, 0) if chain in REACT else before
-        else:
-            before = (call.kind, call.step, call.item)
+            found[call.step] = [("model", call.step, 0)] if chain in REACT else before
+            continue
+        same = group is not None and group == workflow.steps[call.step].parallel
+        group = workflow.steps[call.step].parallel
+        before = [*(before if same else []), (call.kind, call.step, call.item)]
     return found
+
+
+def workflow_clock() -> Callable[[], float]:
+    """Tells the world's records workflow seconds from now on. No SUT can set it; it runs as fast as their timers do."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    return lambda: (loop.time() - began) / TIME_SCALE
 
 
 @dataclass
@@ -119,7 +132,7 @@ class Run:
     """One run of the workflow within a trial: its own records and its own ledger of keys and references."""
 
     id: str
-    records: Records
+    records: Servable
     delivered: dict[tuple[str, str, int], int] = field(default_factory=lambda: defaultdict(int))
     """For each (kind, step, item): how many answers reached the SUT. The next is one occurrence further."""
     keys: dict[tuple[str, str], tuple[str, Any, str]] = field(default_factory=dict)
@@ -127,7 +140,9 @@ class Run:
     approvals: dict[str, Approval] = field(default_factory=dict)
     questions: dict[str, dict[str, Any]] = field(default_factory=dict)
     asked: dict[tuple[str, int], int] = field(default_factory=lambda: defaultdict(int))
-    """How often the scripted model was asked for each step and item."""
+    """How often the model was asked for each step and item."""
+    requests: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    """How often a real model was asked the very same, by the key of what it was asked."""
     prompts: list[str] = field(default_factory=list)
     """The model's prompts so far: what a provider would have in its cache."""
     holder: Generation | None = None
@@ -176,11 +191,13 @@ class Session:
         self.under_way = 0
         """How many things beside the trial have to come to their end before it is over."""
         self.trial, self.workflow, self.adapter = trial, workflow, adapter
+        self.model: Model = Scripted()
+        """Who answers at the gateway."""
         self.workers, self.clients = workers, clients
         self.history, self.folder = history, folder
         self.identifier = Identifier(workflow)
         self.before_timer = boundaries_before_timers(workflow, trial.chain)
-        self.runs = {f"r{n}": Run(f"r{n}", Records.seeded(workflow.world)) for n in range(trial.copies)}
+        self.runs = {f"r{n}": Run(f"r{n}", workflow.records(workflow_clock())) for n in range(trial.copies)}
         self.generations: dict[str, Generation] = {}
         self.cut_off: dict[str, CutOff] = {}
         """The nodes that reach none of the doors now."""

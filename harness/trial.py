@@ -21,6 +21,7 @@ from kintsugi.harness.gateway import serve_model
 from kintsugi.harness.history import Event, History, Unwritable
 from kintsugi.harness.human import Human
 from kintsugi.harness.means import MEANS, needed_by
+from kintsugi.harness.models.answers import Model, NoAnswer
 from kintsugi.harness.poison import poisoned_runs, spoilt
 from kintsugi.harness.processes import Launcher, LauncherGone, VerbFailed, worker_environment
 from kintsugi.harness.pulse import Pulse
@@ -94,20 +95,25 @@ async def run_trial(
     history_path: Path,
     deadline_seconds: float,
     pulse: Pulse | None = None,
+    model: Model | None = None,
 ) -> Sequence[Event]:
     """The history of a trial that was run to its end or its deadline. Its folder is gone afterwards.
 
     `pulse`, which has to beat meanwhile, says whether the harness itself stood still; that is then in the history.
+    `model` answers at the gateway; the scripted one, where none is given.
     """
     began = asyncio.get_running_loop().time()
     history = History(history_path)
     session = Session(trial, workflow, crew.adapter, crew.workers, crew.clients, history, folder, crew.environment)
+    session.model = model or session.model
     session.server = crew.server
     crew.runs += trial.copies
     try:
         await _Stage(session).play(deadline_seconds)
     except (Unwritable, LauncherGone):
         raise
+    except NoAnswer as error:
+        history.add("runner", "broken", error=str(error))
     except Exception as error:  # noqa: BLE001 - whatever breaks a trial is the harness's error, and is recorded as one
         history.add("runner", "broken", error="".join(traceback.format_exception(error))[-4000:])
     finally:
@@ -339,7 +345,7 @@ class _Stage:
         starts.append(self.session.disturbed_at)
         if not self.session.first_end or max(starts) < self.session.first_end:
             return QUIET_SECONDS
-        waits = [step.sleep_seconds or 0.0 for step in self.session.workflow.steps.values()]
+        waits = [step.sleep_seconds or step.every_seconds or 0.0 for step in self.session.workflow.steps.values()]
         return QUIET_SECONDS + max(max(waits) * TIME_SCALE, SECONDS_PER_HOUR) + RESTARTED_SECONDS
 
     def _settled(self, now: float) -> bool:

@@ -31,8 +31,9 @@ def judge_trial(
     found = check(workflow, trial, events)
     if trial.kind == "baseline":
         clean = measures.delivered(events)
+    allowed = None if clean is None else measures.without_polls(workflow, clean)
     struck = [FAULTS[strike.fault] for strike in trial.schedule]
-    again = Repeats() if clean is None else measures.repeats(events, clean)
+    again = Repeats() if allowed is None else measures.repeats(events, allowed)
     failed_baseline = clean is None and trial.kind in {"fault", "timing"} and found.verdict != "harness_error"
     halts = found.halts
     return TrialResult(
@@ -54,7 +55,7 @@ def judge_trial(
         injection="baseline_failed" if failed_baseline else found.injection,
         verdict=None if failed_baseline else found.verdict,
         reason="the clean run of this cell did not end correctly" if failed_baseline else found.reason,
-        resumed_exactly=None if clean is None else measures.resumed_exactly(trial, events, clean),
+        resumed_exactly=None if allowed is None else measures.resumed_exactly(trial, events, allowed),
         measures=measures.measures(workflow, trial, events),
         usage=measures.usage(workflow, events),
         repeats=again,

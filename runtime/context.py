@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
 from kintsugi.runtime.calls import Call
 from kintsugi.runtime.carried import Carried
+from kintsugi.runtime.gathering import side_by_side
 from kintsugi.runtime.model_call import durable_model
 from kintsugi.runtime.protocol import Decision, ModelRequest, Question, ToolCall, ToolReply
 from kintsugi.runtime.rules import arguments_digest, idempotency_key
 from kintsugi.runtime.tool_call import durable_tool
 
 __all__ = ["MinimalContext"]
+
+T = TypeVar("T")
 
 
 class MinimalContext:
@@ -70,3 +73,7 @@ class MinimalContext:
                 await run.record(run.event("time", name, digest="time", unix_seconds=run.clock.now()))
             end = run.calls[name].end or {}
             return float(end["unix_seconds"])
+
+    async def gather(self, *calls: Awaitable[T]) -> list[T]:
+        """Side by side; see the protocol. The journal knows each call by its name, in whichever order they end."""
+        return await side_by_side(calls)

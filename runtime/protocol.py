@@ -7,9 +7,9 @@ of doing the call again. How it persists, waits, retries and dispatches is its o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 __all__ = [
     "Decision",
@@ -23,6 +23,7 @@ __all__ = [
 ]
 
 Json = Mapping[str, Any]
+T = TypeVar("T")
 
 
 class WorkflowFailed(Exception):
@@ -151,4 +152,12 @@ class DurableContext(Protocol):
 
     async def now(self, name: str) -> float:
         """The Unix time in seconds at the first call of that name."""
+        ...
+
+    async def gather(self, *calls: Awaitable[T]) -> list[T]:
+        """The results of several calls of this context, in their order: side by side, else one after another.
+
+        None may rest on another. Where one raises, those that were begun come to their end before its error, the
+        first in the order of the calls, is raised.
+        """
         ...

@@ -43,8 +43,9 @@ def met_in_recovery(every: Sequence[Site], first: Site) -> list[Site]:
 
     Those of every later boundary. And those of the same one, from its beginning, where nothing had come of the request;
     or where a write had happened that only another request with the same key can tell of. What some runtime does
-    beyond that, as looking an effect up, is no point of the plan. Nor is a timer right after a boundary that is not
-    crossed again: no request then tells when the SUT is parked on it. Nor `first` itself: two kills at one point are
+    beyond that, as looking an effect up, is no point of the plan. Nor are the others of a parallel group sure to be
+    met, which may have been crossed at the same time. Nor is a timer right after a boundary that is not crossed again:
+    no request then tells when the SUT is parked on it. Nor `first` itself: two kills at one point are
     ``worker_kill.again_in_recovery``.
     """
     boundary = _boundary(first)
@@ -52,6 +53,7 @@ def met_in_recovery(every: Sequence[Site], first: Site) -> list[Site]:
     at = places.index(boundary)
     end = len(places) - places[::-1].index(boundary)
     later = [site for site, place in zip(every[end:], places[end:], strict=True) if place != boundary]
+    later = [site for site in later if not site.group or site.group != first.group]
     phase, again = first.point.phase, every[at:end]
     if phase in {"before", "during"} and first.point.kind != "decision":
         return [site for site in [*again, *later] if site != first]
@@ -97,10 +99,11 @@ def _tool(workflow: Workflow, call: Call) -> Iterator[Site]:
     tool = workflow.tools[call.tool]
     for phase in _WRITE_PHASES if tool.effect == "write" else _READ_PHASES:
         point = Point("tool", call.step, call.item, 1, phase)
+        group = workflow.steps[call.step].parallel or ""
         if tool.effect == "write":
-            yield Site(point, call.tool, tool.effect, tool.idempotency)
+            yield Site(point, call.tool, tool.effect, tool.idempotency, group=group)
         else:
-            yield Site(point, call.tool, tool.effect, holds=_holds(tool))
+            yield Site(point, call.tool, tool.effect, holds=_holds(tool), group=group)
 
 
 def _holds(tool: Tool) -> tuple[Holds, ...]:

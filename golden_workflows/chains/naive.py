@@ -126,7 +126,7 @@ def _functions(plan: Plan) -> list[Mapping[str, Any]]:
             },
         )
     )
-    if any("sleep_seconds" in step for step in plan["steps"]):
+    if any("sleep_seconds" in step or "until" in step for step in plan["steps"]):
         seconds = {"type": "object", "required": ["seconds"], "properties": {"seconds": {"type": "number"}}}
         definitions.append((WAIT_FUNCTION, "Wait for a number of seconds.", seconds))
     return [

@@ -8,10 +8,18 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kintsugi.golden_workflows.plan import Instance, Results, dependents, next_instance, step_named
+from kintsugi.golden_workflows.plan import (
+    POLLS_MAX,
+    Instance,
+    Results,
+    dependents,
+    due_together,
+    settled,
+    step_named,
+)
 from kintsugi.runtime.protocol import (
     Decision,
     DurableContext,
@@ -36,10 +44,7 @@ SYSTEM = "You do one step of a larger workflow. Answer with one JSON object that
 
 async def run(ctx: DurableContext, plan: Plan) -> str:
     """Carry a plan to its end on a durable context and say how it ended."""
-    chain = _Chain(ctx, plan)
-    while (due := next_instance(plan, chain.results)) is not None:
-        await chain.do(due)
-    return "all steps done"
+    return await _Chain(ctx, plan).run()
 
 
 class _Chain:
@@ -62,6 +67,19 @@ class _Chain:
         self.calls[what] += 1
         return f"{what}#{self.calls[what]}"
 
+    async def run(self) -> str:
+        """Do what is due until nothing is."""
+        while due := due_together(self.plan, self.results):
+            await (self.do(due[0]) if len(due) == 1 else self.do_together(due))
+        return "all steps done"
+
+    async def do_together(self, group: Sequence[Instance]) -> None:
+        """Do steps of which none rests on another; their calls are named in the plan's order, before any begins."""
+        named = [(self.name(f"{due.step}[{due.item}]"), due) for due in group]
+        calls = [self.served(name, due.step, due.item, due.tool, due.values) for name, due in named]
+        for due, reply in zip(group, await self.ctx.gather(*calls), strict=True):
+            self.keep(due.step, due.item, due.values, reply)
+
     async def do(self, due: Instance) -> None:
         if due.kind == "sleep":
             await self.ctx.sleep(self.name(due.step), due.values["seconds"])
@@ -76,15 +94,30 @@ class _Chain:
             await self.write(due)
 
     async def read(self, step: str, item: int, tool: str, arguments: Mapping[str, Any]) -> None:
-        reply = await self.ctx.tool(
-            self.name(f"{step}[{item}]"), ToolCall(tool=tool, arguments=arguments), step=step, item=item
-        )
-        if not reply.ok:
-            raise WorkflowFailed(f"{step}: {tool}: {reply.error}")
+        """Make a read; one with ``until`` again and again, as time goes by, until that holds."""
+        polling = step_named(self.plan, step)
+        reply, reads = await self.served(self.name(f"{step}[{item}]"), step, item, tool, arguments), 1
+        while not settled(self.plan, step, self.results, reply.result):
+            if reads == polling.get("polls_max", POLLS_MAX):
+                raise WorkflowFailed(f"{step}: what it waits for did not come in {reads} reads of {tool}")
+            await self.ctx.sleep(self.name(f"poll {step}"), polling["every_seconds"])
+            self.waits += 1
+            reply, reads = await self.served(self.name(f"{step}[{item}]"), step, item, tool, arguments), reads + 1
+        self.keep(step, item, arguments, reply)
+
+    def keep(self, step: str, item: int, arguments: Mapping[str, Any], reply: ToolReply) -> None:
+        """Remember what a call came to, and when it was made."""
         self.results.setdefault(step, {})[item] = reply.result
         self.versions[step, item] = reply.version
         self.arguments[step, item] = arguments
         self.read_at[step, item] = self.waits
+
+    async def served(self, name: str, step: str, item: int, tool: str, arguments: Mapping[str, Any]) -> ToolReply:
+        """The reply to a durable call that has to succeed."""
+        reply = await self.ctx.tool(name, ToolCall(tool=tool, arguments=arguments), step=step, item=item)
+        if not reply.ok:
+            raise WorkflowFailed(f"{step}: {tool}: {reply.error}")
+        return reply
 
     async def write(self, due: Instance) -> None:
         """Do a write once it is approved and nothing it rests on changed; else leave it due, with what is new."""
@@ -134,14 +167,15 @@ class _Chain:
     async def refresh(self, step: Mapping[str, Any], *, force: bool = False) -> bool:
         """Read again what the step needs fresh and was read before the last wait; whether anything changed."""
         changed = []
-        for name in step.get("fresh", []):
-            for item in sorted(self.results.get(name, {})):
-                if self.read_at[name, item] == self.waits and not force:
-                    continue
+        again = self.fresh_reads(step) if force else self.outdated_reads(step)
+        while again:
+            for name, item in again:
                 before = self.versions[name, item]
                 await self.read(name, item, step_named(self.plan, name)["tool"], self.arguments[name, item])
                 if self.versions[name, item] != before:
                     changed.append(name)
+            # A read that has to be polled takes time, in which the others grow old.
+            again = self.outdated_reads(step)
         if changed and step.get("on_stale") == "flag":
             question = Question(kind="stale", step=step["id"], summary="records changed", evidence={"changed": changed})
             decision = await self.ctx.ask_human(self.name(f"stale {step['id']}"), question)
@@ -151,6 +185,14 @@ class _Chain:
         for name in changed:
             self.forget(name)
         return bool(changed)
+
+    def fresh_reads(self, step: Mapping[str, Any]) -> list[tuple[str, int]]:
+        """The reads that a step needs fresh, by step and item."""
+        return [(name, item) for name in step.get("fresh", []) for item in sorted(self.results.get(name, {}))]
+
+    def outdated_reads(self, step: Mapping[str, Any]) -> list[tuple[str, int]]:
+        """Those of them that were made before the last wait."""
+        return [read for read in self.fresh_reads(step) if self.read_at[read] != self.waits]
 
     def forget(self, changed: str) -> None:
         """Drop every result that rests on a changed read, except effects, which can't be undone."""

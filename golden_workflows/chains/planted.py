@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from kintsugi.golden_workflows.chains.optimized import _Chain
-from kintsugi.golden_workflows.plan import Instance, next_instance
+from kintsugi.golden_workflows.plan import Instance
 from kintsugi.runtime.protocol import DurableContext, PolicyStop
 
 __all__ = ["ACTS_ON_STALE_READS", "SWALLOWS_REJECTION"]
@@ -16,10 +16,7 @@ Chains = Mapping[str, Callable[[DurableContext, Mapping[str, Any]], Awaitable[st
 
 def _table(broken: type[_Chain]) -> Chains:
     async def run(ctx: DurableContext, plan: Mapping[str, Any]) -> str:
-        chain = broken(ctx, plan)
-        while (due := next_instance(plan, chain.results)) is not None:
-            await chain.do(due)
-        return "all steps done"
+        return await broken(ctx, plan).run()
 
     return {"optimized": run}
 

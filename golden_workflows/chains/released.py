@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from kintsugi.golden_workflows.chains import CHAINS
 from kintsugi.golden_workflows.plan import next_instance
@@ -13,6 +13,7 @@ from kintsugi.runtime.protocol import Decision, DurableContext, ModelRequest, Qu
 __all__ = ["REWORDED", "STEP_ADDED", "WORDS"]
 
 Plan = Mapping[str, Any]
+T = TypeVar("T")
 Chains = Mapping[str, Callable[[DurableContext, Plan], Awaitable[str]]]
 
 WORDS = "This is release 2: take care."
@@ -59,6 +60,9 @@ class _Reworded:
 
     async def now(self, name: str) -> float:
         return await self._ctx.now(name)
+
+    async def gather(self, *calls: Awaitable[T]) -> list[T]:
+        return await self._ctx.gather(*calls)
 
 
 def _in_other_words(chain: Callable[[DurableContext, Plan], Awaitable[str]]) -> Callable[..., Awaitable[str]]:

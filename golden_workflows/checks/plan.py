@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from kintsugi.golden_workflows.checks.tool import schema_form_problem
-from kintsugi.golden_workflows.expressions import ExpressionError, Json, fields_in, is_expression, names_in
+from kintsugi.golden_workflows.expressions import (
+    FUNCTIONS,
+    ExpressionError,
+    Json,
+    fields_in,
+    is_expression,
+    names_in,
+)
 from kintsugi.golden_workflows.forms import FREE_TEXT, Step, Tool, WorkflowFile
+from kintsugi.golden_workflows.plan import step_names_used
 from kintsugi.golden_workflows.problems import nearest
 from kintsugi.runtime.rules import schema_problem
 
@@ -20,6 +28,8 @@ RESERVED = {
     "index": "a loop's own name for its position",
     "start": "the name of a run's beginning",
     "end": "the name of a run's end",
+    "result": "the name of what a step with 'until' has read",
+    **dict.fromkeys(FUNCTIONS, "a function of the expression language"),
     **dict.fromkeys(WORDS, "a word of the expression language"),
 }
 """Names that a step can't have, with the reason."""
@@ -39,11 +49,13 @@ def _problems(file: WorkflowFile, tools: Mapping[str, Tool]) -> Iterator[str]:
         if step.ask is not None:
             yield from _script(step, file.script.get(step.id))
         earlier[step.id] = step
+    yield from _groups(file.plan, tools)
     asks = [step.id for step in file.plan if step.ask is not None]
     for name in file.script:
         if name not in asks:
             yield f"script.{name}: no 'ask' step has this id{nearest(name, asks)}"
-    collections = {tools[step.tool].does.collection for step in file.plan if step.tool}
+    used = [tools[step.tool].does for step in file.plan if step.tool]
+    collections = {does.collection for does in used} | {does.refuse.collection for does in used if does.refuse}
     for name in file.world:
         if name not in collections:
             yield f"world.{name}: no tool of this plan uses these records{nearest(name, collections)}"
@@ -60,6 +72,8 @@ def _step(step: Step, earlier: Mapping[str, Step], ids: list[str], tools: Mappin
     for problem in _expressions(step, earlier, ids, tools):
         yield f".{problem}"
     if step.tool is not None:
+        if step.until is not None and tools[step.tool].effect == "write":
+            yield f".until: goes with a read, and {step.tool} is a write"
         for problem in (*_arguments(step, tools[step.tool]), *_freshness(step, earlier, tools)):
             yield f".{problem}"
     if step.ask is not None:
@@ -72,14 +86,14 @@ def _step(step: Step, earlier: Mapping[str, Step], ids: list[str], tools: Mappin
 
 def _expressions(step: Step, earlier: Mapping[str, Step], ids: list[str], tools: Mapping[str, Tool]) -> Iterator[str]:
     """Every expression of a step can be parsed, and names what is known when it is evaluated."""
-    for key in ("when", "for_each", "args", "inputs", "output"):
+    for key in ("when", "for_each", "until", "args", "inputs", "output"):
         value = getattr(step, key)
         try:
             used = fields_in(value)
         except ExpressionError as error:
             yield f"{key}: {error}"
             continue
-        own = ("item", "index") if step.for_each and key == "args" else ()
+        own = _own_names(step, key)
         for name, field in sorted(used, key=str):
             if name in own:
                 continue
@@ -93,6 +107,15 @@ def _expressions(step: Step, earlier: Mapping[str, Step], ids: list[str], tools:
                 problem = _field_problem(earlier[name], field, tools)
                 if problem:
                     yield f"{key}: {problem}"
+    for name in step.inputs.keys() & FUNCTIONS.keys():
+        yield f"inputs.{name}: an input can't be called {name!r}, {RESERVED[name]}"
+
+
+def _own_names(step: Step, key: str) -> tuple[str, ...]:
+    """The names beside those of earlier steps that an expression of a step may use."""
+    if key == "until":
+        return ("result",)
+    return ("item", "index") if step.for_each and key == "args" else ()
 
 
 def _field_problem(step: Step, field: str, tools: Mapping[str, Tool]) -> str:
@@ -146,6 +169,32 @@ def _freshness(step: Step, earlier: Mapping[str, Step], tools: Mapping[str, Tool
                 f"fresh: {tool.name} takes If-Match, so the first must read the record it updates, a 'get' "
                 f"of {tool.does.collection}; {step.fresh[0]!r} is a {first.op!r} of {first.collection}"
             )
+
+
+def _groups(plan: Sequence[Step], tools: Mapping[str, Tool]) -> Iterator[str]:
+    """Each parallel group is some steps in a row, of which none rests on another or waits for a person."""
+    before: str | None = None
+    begun: set[str] = set()
+    for step in plan:
+        group = step.parallel
+        if group is not None:
+            others = {other.id for other in plan if other.parallel == group} - {step.id}
+            for problem in _member(step, others, tools[str(step.tool)], begun=group in begun and before != group):
+                yield f"plan.{step.id}.parallel: {problem}"
+            begun.add(group)
+        before = group
+
+
+def _member(step: Step, others: Collection[str], tool: Tool, *, begun: bool) -> Iterator[str]:
+    if begun:
+        yield f"other steps stand between it and the rest of group {step.parallel!r}; put them before or after it"
+    if not others:
+        yield f"no other step is in group {step.parallel!r}; name another the same, or leave it out"
+    named = step_names_used(step.model_dump(exclude_defaults=True)).intersection(others)
+    if named:
+        yield f"an expression names {min(named)!r}, which is done at the same time; leave one of them out of the group"
+    if tool.approval != "never":
+        yield f"{tool.name} needs an approval, which is waited for; put it before or after the group"
 
 
 # --- questions for the model --------------------------------------------------------------------------------

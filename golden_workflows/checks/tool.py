@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -13,17 +13,17 @@ from jsonschema.exceptions import SchemaError
 from kintsugi.golden_workflows.expressions import ExpressionError, Json, fields_in, is_expression
 from kintsugi.golden_workflows.forms import Threshold, Tool
 from kintsugi.golden_workflows.problems import nearest
-from kintsugi.runtime.rules import canonical
+from kintsugi.runtime.rules import canonical, schema_problem
 
 __all__ = ["schema_form_problem", "tool_problem"]
 
 _EFFECT_OF = {"get": "read", "list": "read", "create": "write", "update": "write"}
 
 _KEYS_OF = {
-    "get": ("id",),
-    "list": ("where",),
-    "create": ("id", "set", "returns"),
-    "update": ("id", "set", "returns"),
+    "get": ("id", "matures"),
+    "list": ("where", "page_size"),
+    "create": ("id", "set", "returns", "refuse"),
+    "update": ("id", "set", "returns", "refuse"),
 }
 """What each kind of deed may say beside `op` and `collection`."""
 
@@ -106,9 +106,34 @@ def _deed(tool: Tool) -> Iterator[str]:
     if "id" in allowed and not does.id:
         yield f"does.id: this key is missing; {does.op!r} needs the id of its record"
     for key in allowed:
-        yield from (f"does.{key}: {problem}" for problem in _expressions(tool, key, getattr(does, key)))
+        if key in _NAMES_IN:
+            yield from (f"does.{key}: {problem}" for problem in _expressions(tool, key, getattr(does, key)))
+    yield from (f"does.{problem}" for problem in (*_pages(tool), *_refusal(tool), *_maturing(tool)))
     if tool.effect == "write":
         yield from _written(tool)
+
+
+def _pages(tool: Tool) -> Iterator[str]:
+    page = tool.parameters["properties"].get("page", {})
+    if tool.does.page_size is not None and (page.get("type") != "integer" or page.get("minimum", 0) < 1):
+        yield 'page_size: needs the parameter page = { type = "integer", minimum = 1 }, which says which page'
+
+
+def _refusal(tool: Tool) -> Iterator[str]:
+    if tool.does.refuse is not None:
+        own = ("id",) if tool.does.op == "update" else ()
+        for problem in _condition(tool, tool.does.refuse.where, ("args", "record", *own)):
+            yield f"refuse.where: {problem}"
+
+
+def _maturing(tool: Tool) -> Iterator[str]:
+    matures, properties = tool.does.matures, tool.result.get("properties", {})
+    if matures is None:
+        return
+    if matures.field not in properties:
+        yield f"matures.field: 'result' has no field {matures.field!r}{nearest(matures.field, properties)}"
+    elif problem := schema_problem(matures.value, properties[matures.field]):
+        yield f"matures.value: {problem.removeprefix('the value: ')}"
 
 
 def _written(tool: Tool) -> Iterator[str]:
@@ -123,9 +148,18 @@ def _written(tool: Tool) -> Iterator[str]:
 
 
 def _expressions(tool: Tool, key: str, value: Json) -> Iterator[str]:
-    if key == "where" and not is_expression(value):
+    return _condition(tool, value, _NAMES_IN[key]) if key == "where" else _over(tool, value, _NAMES_IN[key])
+
+
+def _condition(tool: Tool, value: Json, known: Sequence[str]) -> Iterator[str]:
+    if not is_expression(value):
         yield "must be an expression, a string that starts with '='"
         return
+    yield from _over(tool, value, known)
+
+
+def _over(tool: Tool, value: Json, known: Sequence[str]) -> Iterator[str]:
+    """The problems of a value's expressions over the names that are `known` there."""
     try:
         used = fields_in(value)
     except ExpressionError as error:
@@ -133,7 +167,7 @@ def _expressions(tool: Tool, key: str, value: Json) -> Iterator[str]:
         return
     parameters = tool.parameters["properties"]
     for name, field in sorted(used, key=str):
-        if name not in _NAMES_IN[key]:
-            yield f"an expression names {name!r}{nearest(name, _NAMES_IN[key])}"
+        if name not in known:
+            yield f"an expression names {name!r}{nearest(name, known)}"
         elif name == "args" and field is not None and field not in parameters:
             yield f"the tool has no argument {field!r}{nearest(field, parameters)}"

@@ -58,6 +58,7 @@ class Engine:
         # Its system database failed it. Whether the workflow has failed too is DBOS's to say.
         SQLAlchemyError,
     )
+    side_by_side = False
 
     def __init__(self, acts: Acts, person_seconds: float | None) -> None:
         self.run_id = str(DBOS.workflow_id)

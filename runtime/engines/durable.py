@@ -12,10 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from kintsugi.runtime.boundary import Boundary
 from kintsugi.runtime.clock import moment
+from kintsugi.runtime.gathering import one_after_another, side_by_side
 from kintsugi.runtime.policy import Policy
 from kintsugi.runtime.protocol import (
     Decision,
@@ -50,6 +51,7 @@ __all__ = [
 ]
 
 Json = Mapping[str, Any]
+T = TypeVar("T")
 Chains = Mapping[str, Callable[[DurableContext, Json], Awaitable[str]]]
 
 PATIENCE = Budget(attempts=1_000_000, base_seconds=0.05, cap_seconds=1.0)
@@ -66,6 +68,8 @@ class Engine(Protocol):
     run_id: str
     control: tuple[type[BaseException], ...]
     """What the engine raises through a workflow for its own ends, and no workflow may catch."""
+    side_by_side: bool
+    """Whether a replay finds each of several calls again that were under way at the same time."""
 
     async def act(self, name: str, act: str, argument: Json, retry: Budget | None) -> Json:
         """The recorded result of an act (see `acts`), carried out at least once.
@@ -165,6 +169,10 @@ class _Context:
     async def now(self, name: str) -> float:
         """The time; see the protocol."""
         return float((await self.outside(name, "look_at_clock", {}, None))["unix_seconds"])
+
+    async def gather(self, *calls: Awaitable[T]) -> list[T]:
+        """Several calls; see the protocol."""
+        return await (side_by_side(calls) if self.engine.side_by_side else one_after_another(calls))
 
 
 class TunedContext(_Context):

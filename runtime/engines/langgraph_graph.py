@@ -67,6 +67,7 @@ class _Replay:
     """A run on the results it has so far."""
 
     control: tuple[type[BaseException], ...] = (_Due,)
+    side_by_side = False
 
     def __init__(self, run_id: str, results: Json, clock: RunClock) -> None:
         self.run_id = run_id

@@ -26,6 +26,7 @@ class _Tasks:
     """A run whose acts are tasks. LangGraph tells them apart by their order."""
 
     control: tuple[type[BaseException], ...] = (GraphBubbleUp,)
+    side_by_side = False
 
     def __init__(self, run_id: str, acts: Acts | None) -> None:
         self.run_id = run_id

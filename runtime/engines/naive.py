@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from kintsugi.runtime.gathering import side_by_side
 from kintsugi.runtime.protocol import (
     Decision,
     ModelRequest,
@@ -108,6 +109,10 @@ class ScriptContext:
     async def now(self, name: str) -> float:
         """The wall clock."""
         return time.time()
+
+    async def gather(self, *calls: Awaitable[Answer]) -> list[Answer]:
+        """Side by side, in this process."""
+        return await side_by_side(calls)
 
     async def report_end(self, status: str, detail: str) -> None:
         """Tell how the run ended, trying for a while."""

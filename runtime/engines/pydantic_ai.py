@@ -118,7 +118,7 @@ class _Tools:
         }
         about = "Ask a person whether a function may be called with exactly these arguments."
         tools.append(_offered(self._approve, APPROVAL_FUNCTION, about, asked))
-        if any("sleep_seconds" in step for step in self._plan["steps"]):
+        if any("sleep_seconds" in step or "until" in step for step in self._plan["steps"]):
             seconds = {"type": "object", "required": ["seconds"], "properties": {"seconds": {"type": "number"}}}
             tools.append(_offered(self._wait, WAIT_FUNCTION, "Wait for a number of seconds.", seconds))
         return tools

@@ -77,6 +77,7 @@ class _Run:
     """One run: the engine's primitives on the context of its workflow's handler."""
 
     control: tuple[type[BaseException], ...] = (SdkInternalBaseException, DisconnectedException)
+    side_by_side = False
 
     def __init__(self, ctx: WorkflowContext, acts: Acts, *, tuned: bool) -> None:
         self.run_id = ctx.key()

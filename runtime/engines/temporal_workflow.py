@@ -90,6 +90,7 @@ class _Engine:
     """One run's primitives, called from within its workflow."""
 
     control: tuple[type[BaseException], ...] = (asyncio.CancelledError, CancelledError)
+    side_by_side = True
 
     def __init__(self, run_id: str, decisions: Mapping[str, Json], execute: Execute) -> None:
         self.run_id = run_id

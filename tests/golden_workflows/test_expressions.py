@@ -23,6 +23,9 @@ from kintsugi.golden_workflows.expressions import (
         ("= a | sum(attribute='n')", {"a": [{"n": 1}, {"n": 2}]}, 3),
         ("= {'a': {'b': n}}", {"n": 1}, {"a": {"b": 1}}),
         ("= none", {}, None),
+        ("= range(2, p.pages + 1) | list", {"p": {"pages": 4}}, [2, 3, 4]),
+        ("= range(2, p.pages + 1) | list", {"p": {"pages": 1}}, []),
+        ("= a | map(attribute='items') | sum(start=[])", {"a": [{"items": [1]}, {"items": [2, 3]}]}, [1, 2, 3]),
     ],
 )
 def test_an_expression_has_its_value(expression: str, names: dict[str, object], value: object) -> None:
@@ -47,6 +50,7 @@ def test_a_lazy_filter_gives_a_list_so_that_an_empty_one_counts_as_false() -> No
         ("= a | nofilter", {"a": 1}, "No filter named 'nofilter'"),
         ("= a }} {{ b", {"a": 1, "b": 1}, "can't be parsed"),
         ("=", {}, "can't be parsed"),
+        ("= range(1000000000) | list", {}, "has no value: Range too big"),
     ],
 )
 def test_an_expression_without_a_value_says_why(expression: str, names: dict[str, object], message: str) -> None:
@@ -55,7 +59,7 @@ def test_an_expression_without_a_value_says_why(expression: str, names: dict[str
 
 
 def test_no_expression_reaches_the_machine() -> None:
-    for name in ("range", "dict", "cycler", "lipsum", "namespace"):
+    for name in ("dict", "cycler", "lipsum", "namespace"):
         with pytest.raises(ExpressionError, match="undefined"):
             evaluate(f"= {name}", {})
 
@@ -72,6 +76,8 @@ def test_names_and_fields_of_a_nested_value() -> None:
     template = {"a": "= x.one ~ y", "b": ["= z['two'].three", "x.no"], "c": "= items | selectattr('q')"}
     assert names_in(template) == {"x", "y", "z", "items"}
     assert fields_in(template) == {("x", "one"), ("y", None), ("z", "two"), ("items", None)}
+    assert names_in("= range(2, x.pages)") == {"x"}, "a function is no name of a value"
+    assert fields_in("= range(2, x.pages)") == {("x", "pages")}
 
 
 @pytest.mark.parametrize("broken", ["= a |", "= a }} {{ b", "= a | nofilter", "="])

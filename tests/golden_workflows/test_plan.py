@@ -8,7 +8,10 @@ from kintsugi.golden_workflows.plan import (
     Results,
     bindings,
     dependents,
+    due_together,
     next_instance,
+    places,
+    settled,
     step_named,
     step_names_used,
 )
@@ -100,6 +103,64 @@ def test_names_used_cover_every_key_that_holds_expressions() -> None:
     assert step_names_used(PLAN["steps"][1]) == {"list"}
     assert step_names_used(PLAN["steps"][2]) == {"choose", "item", "index"}
     assert step_names_used(PLAN["steps"][3]) == {"choose"}
+
+
+POLLED: dict[str, Any] = {
+    "steps": [
+        {"id": "start", "tool": "s.start", "args": {}},
+        {
+            "id": "job",
+            "tool": "s.job",
+            "args": {},
+            "until": "= result.done >= start.parts",
+            "every_seconds": 60,
+        },
+        {"id": "log", "tool": "s.log", "args": {"n": "= job.done"}},
+    ]
+}
+
+
+def test_a_step_that_is_polled_is_settled_once_its_condition_holds() -> None:
+    known: Results = {"start": {0: {"parts": 2}}}
+    assert not settled(POLLED, "job", known, {"done": 1})
+    assert settled(POLLED, "job", known, {"done": 2})
+    assert settled(POLLED, "log", known, None), "any other step is settled by its first result"
+    with pytest.raises(ExpressionError, match="has no attribute 'done'"):
+        settled(POLLED, "job", known, {})
+
+
+def test_what_a_condition_rests_on_is_used_by_its_step() -> None:
+    assert step_names_used(POLLED["steps"][1]) == {"start"}
+    assert dependents(POLLED, "start") == ["job", "log"]
+
+
+GROUP: dict[str, Any] = {
+    "steps": [
+        {"id": "list", "tool": "s.list", "args": {}},
+        {"id": "a", "tool": "s.a", "args": {"of": "= list.of"}, "parallel": "both"},
+        {"id": "b", "tool": "s.b", "args": {}, "when": "= list.of > 1", "parallel": "both"},
+        {"id": "c", "tool": "s.c", "args": {}, "parallel": "both"},
+        {"id": "log", "tool": "s.log", "args": {"n": "= a"}},
+    ]
+}
+
+
+def test_the_steps_of_a_group_come_due_together() -> None:
+    assert named(due_together(GROUP, {})) == ["list[0]"]
+    known: Results = {"list": {0: {"of": 2}}}
+    together = due_together(GROUP, known)
+    assert named(together) == ["a[0]", "b[0]", "c[0]"]
+    assert together[0].values == {"of": 2}
+    assert named(due_together(GROUP, {**known, "a": {0: 1}, "c": {0: 1}})) == ["b[0]"], "only what is left of it"
+    assert named(due_together(GROUP, {"list": {0: {"of": 1}}})) == ["a[0]", "c[0]"]
+    assert named(due_together(GROUP, {**known, "a": {0: 1}, "b": {0: 1}, "c": {0: 1}})) == ["log[0]"]
+    assert due_together(GROUP, {**known, "a": {0: 1}, "b": {0: 1}, "c": {0: 1}, "log": {0: 1}}) == []
+    with pytest.raises(ExpressionError, match="a: "):
+        due_together(GROUP, {"list": {0: {}}})
+
+
+def test_the_steps_of_a_group_share_the_place_of_its_first() -> None:
+    assert places(GROUP) == {"list": 0, "a": 1, "b": 1, "c": 1, "log": 4}
 
 
 def test_a_step_is_found_by_its_id() -> None:

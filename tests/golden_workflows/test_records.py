@@ -80,6 +80,88 @@ def test_a_drift_changes_fields_and_version_of_a_record(records: Records) -> Non
     assert records.version("boxes/nothing") == 0
 
 
+PAGES = tool(op="list", page_size=2)
+
+
+def shelf(count: int) -> Records:
+    return Records.seeded({"boxes": {f"B-{n}": {"kg": n} for n in range(1, count + 1)}})
+
+
+@pytest.mark.parametrize(("count", "pages"), [(0, [[]]), (2, [["B-1", "B-2"]]), (3, [["B-1", "B-2"], ["B-3"]])])
+def test_a_list_in_pages_gives_each_record_once(count: int, pages: list[list[str]]) -> None:
+    records = shelf(count)
+    for number, ids in enumerate(pages, start=1):
+        result = records.read(PAGES, {"page": number}).result
+        assert [item["id"] for item in result["items"]] == ids
+        assert (result["page"], result["pages"]) == (number, len(pages))
+    assert records.read(PAGES, {}).result["page"] == 1, "the first where none is named"
+
+
+def test_a_page_beyond_the_last_is_empty() -> None:
+    assert shelf(3).read(PAGES, {"page": 3}).result == {"items": [], "page": 3, "pages": 2}
+
+
+def test_the_version_of_a_page_moves_with_its_records_and_with_the_number_of_pages() -> None:
+    records = shelf(4)
+    first, second = (records.read(PAGES, {"page": page}).version for page in (1, 2))
+    records.change("boxes/B-4", {"kg": 0})
+    assert records.read(PAGES, {"page": 1}).version == first
+    assert records.read(PAGES, {"page": 2}).version != second
+    records.write(CREATE, {"kg": 1})
+    assert records.read(PAGES, {"page": 1}).version != first, "who has read this page has not read all pages"
+
+
+TAKEN = {
+    "collection": "boxes",
+    "where": "= record.kg == args.kg and record.on",
+    "message": "that weight is taken",
+}
+
+
+def test_a_write_is_refused_while_a_record_is_in_its_way(records: Records) -> None:
+    create = tool(op="create", id="= 'N-' ~ n", set={"kg": "= args.kg", "on": True}, refuse=TAKEN)
+    with pytest.raises(Unservable, match="that weight is taken") as refused:
+        records.write(create, {"kg": 4})
+    assert refused.value.status == 409
+    assert records.collections == WORLD
+    assert records.created == {}
+    records.write(create, {"kg": 9})
+    with pytest.raises(Unservable, match="taken"):
+        records.write(create, {"kg": 9})
+    records.change("boxes/B-1", {"on": False})
+    records.write(create, {"kg": 4})
+
+
+def test_an_update_can_leave_its_own_record_out_of_what_is_in_its_way(records: Records) -> None:
+    others = {**TAKEN, "where": "= record.kg == args.kg and record.id != id"}
+    update = tool(op="update", id="= args.id", set={"kg": "= args.kg"}, refuse=others)
+    records.write(update, {"id": "B-1", "kg": 4})
+    with pytest.raises(Unservable, match="taken"):
+        records.write(update, {"id": "B-1", "kg": 9})
+    assert records.version("boxes/B-1") == 2
+
+
+def test_a_record_that_the_run_wrote_matures_with_time_and_is_stored_as_it_was() -> None:
+    clock = [100.0]
+    records = Records.seeded(WORLD, lambda: clock[0])
+    watch = tool(op="get", id="= args.id", matures={"field": "on", "value": True, "after_seconds": 60})
+    update = tool(op="update", id="= args.id", set={"on": False})
+    assert records.read(watch, {"id": "B-2"}).result["on"] is False
+    clock[0] += 1000
+    assert records.read(watch, {"id": "B-2"}).result["on"] is False, "a seed record never matures"
+    records.write(update, {"id": "B-2"})
+    clock[0] += 59
+    early = records.read(watch, {"id": "B-2"})
+    assert early.result["on"] is False
+    clock[0] += 1
+    late = records.read(watch, {"id": "B-2"})
+    assert late.result == {"id": "B-2", "kg": 9, "on": True}
+    assert late.version == early.version, "time alone changes no version"
+    assert records.collections["boxes"]["B-2"]["on"] is False
+    records.write(update, {"id": "B-2"})
+    assert records.read(watch, {"id": "B-2"}).result["on"] is False, "it counts from the last write"
+
+
 @pytest.mark.parametrize(
     ("act", "status"),
     [

@@ -52,7 +52,7 @@ async def everything(ctx: DurableContext, _plan: Mapping[str, Any]) -> str:
 async def several(ctx: DurableContext, _plan: Mapping[str, Any]) -> str:
     """Branches side by side."""
     calls = [ctx.tool(name, ToolCall(name, {}), step=name) for name in ("keyed", "lookup", "read")]
-    return str([reply.ok for reply in await asyncio.gather(*calls)])
+    return str([reply.ok for reply in await ctx.gather(*calls)])
 
 
 async def poison(_ctx: DurableContext, _plan: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -41,6 +42,7 @@ class Scripted:
 
     run_id = "r0"
     control: tuple[type[BaseException], ...] = (Control,)
+    side_by_side = False
 
     def __init__(self, answers: Callable[[str, str], Any]) -> None:
         self.answers = answers
@@ -166,6 +168,27 @@ async def test_an_opaque_call_is_given_up_after_its_attempts() -> None:
         await tuned(engine).tool("mail#1", ToolCall("mail", {}), step="mail")
     assert [act for _, act in engine.acts].count("call_tool_once") == PLAN["policy"]["attempts"]
     assert engine.asked()[0]["kind"] == "budget"
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_calls_are_gathered_side_by_side_where_the_engine_can_replay_that(together: bool) -> None:
+    class Waiting(Scripted):
+        side_by_side = together
+
+        async def act(
+            self, name: str, act: str, argument: Mapping[str, Any], retry: Budget | None
+        ) -> Mapping[str, Any]:
+            seen.append(f"{name} begins")
+            await asyncio.sleep(0)
+            seen.append(f"{name} ends")
+            return await super().act(name, act, argument, retry)
+
+    seen: list[str] = []
+    context = tuned(Waiting(lambda *_: DONE))
+    replies = await context.gather(*(pay(context, name, of=name) for name in ("a", "b")))
+    assert [reply.ok for reply in replies] == [True, True]
+    mixed, in_turn = ["a begins", "b begins", "a ends", "b ends"], ["a begins", "a ends", "b begins", "b ends"]
+    assert seen == (mixed if together else in_turn)
 
 
 async def test_at_most_once_by_mark_hands_the_marks_incarnation_over() -> None:
