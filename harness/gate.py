@@ -109,7 +109,7 @@ def _classes(line: Line, present: set[str], thresholds: Thresholds) -> list[str]
         hint = nearest(line.workflow_class, known)
         where = f"{thresholds.path}: {line.metric}, class"
         raise FileProblem(f"{where}: no workflow class is called {line.workflow_class!r}{hint}")
-    return [line.workflow_class]
+    return [] if line.if_present and line.workflow_class not in present else [line.workflow_class]
 
 
 def _incomplete(summary: Summary) -> list[JudgedLine]:

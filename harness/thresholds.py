@@ -105,6 +105,8 @@ class Line(_Strict):
     metric: str
     sut: str = ""
     workflow_class: str = Field(default=EVERY_CLASS, alias="class")
+    if_present: bool = False
+    """Whether the line is passed over where no SUT of the summary has that class, instead of being inconclusive."""
     fault: str = ""
     mode: str = "point"
     at_least: float | None = None
@@ -183,6 +185,8 @@ def _check(line: Line, path: Path, position: int) -> None:
 def _misfits(line: Line, metric: Metric) -> Iterator[tuple[str, str]]:
     """What does not fit together in a line: the key, and what to do about it."""
     yield from _target_misfits(line, metric)
+    if line.if_present and line.workflow_class == EVERY_CLASS:
+        yield "if_present", "goes with a class; a line of every class is judged for those that are there anyway"
     if line.fault and line.metric not in BY_FAULT:
         yield "fault", f"only {' and '.join(BY_FAULT)} are told apart by fault"
     if line.mode == "interval" and not metric.has_interval:

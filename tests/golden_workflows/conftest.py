@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from kintsugi.golden_workflows.chains import optimized
 from kintsugi.golden_workflows.forms import Effect, Workflow
-from kintsugi.golden_workflows.records import Records, Unservable
+from kintsugi.golden_workflows.records import Unservable
 from kintsugi.golden_workflows.reference import script_reply
+from kintsugi.runtime.gathering import one_after_another
 from kintsugi.runtime.protocol import Decision, ModelRequest, PolicyStop, Question, ToolCall, ToolReply
 from kintsugi.runtime.rules import approval_needed, arguments_digest, schema_problem
 
+T = TypeVar("T")
 Meanwhile = Callable[[str], None]
 
 
@@ -25,11 +27,12 @@ class MemoryContext:
 
     run_id = "r0"
 
-    def __init__(self, workflow: Workflow, meanwhile: Meanwhile, decision: str = "approve") -> None:
+    def __init__(self, workflow: Workflow, meanwhile: Meanwhile, refused: str = "") -> None:
         self.workflow = workflow
-        self.records = Records.seeded(workflow.world)
+        self.clock = 0.0
+        self.records = workflow.records(lambda: self.clock)
         self.meanwhile = meanwhile
-        self.decision = decision
+        self.refused = refused
         self.effects: list[Effect] = []
         self.questions: list[Question] = []
         self.asked = 0
@@ -65,14 +68,19 @@ class MemoryContext:
         self.questions.append(question)
         self.meanwhile(question.step)
         if question.kind == "approval":
-            return Decision(name, self.decision, token=arguments_digest(question.arguments))
+            decision = "reject" if question.step == self.refused else "approve"
+            return Decision(name, decision, token=arguments_digest(question.arguments))
         return Decision(name, "stop")
 
     async def sleep(self, name: str, seconds: float) -> None:
+        self.clock += seconds
         self.meanwhile(name.partition("#")[0])
 
     async def now(self, name: str) -> float:
-        return 0.0
+        return self.clock
+
+    async def gather(self, *calls: Awaitable[T]) -> list[T]:
+        return await one_after_another(calls)
 
 
 @dataclass
@@ -89,9 +97,9 @@ RunChain = Callable[..., Ran]
 
 @pytest.fixture
 def run_chain() -> RunChain:
-    """Runs the optimized chain in memory: ``run_chain(workflow, drift="", decision="approve")``."""
+    """Runs the optimized chain in memory: ``run_chain(workflow, drift="", refused="")``, `refused` being a step."""
 
-    def run(workflow: Workflow, drift: str = "", decision: str = "approve") -> Ran:
+    def run(workflow: Workflow, drift: str = "", refused: str = "") -> Ran:
         drifts = [workflow.drifts[drift]] if drift else []
 
         def meanwhile(step: str) -> None:
@@ -99,7 +107,7 @@ def run_chain() -> RunChain:
                 happening = drifts.pop()
                 context.records.change(happening.record, happening.set)
 
-        context = MemoryContext(workflow, meanwhile, decision)
+        context = MemoryContext(workflow, meanwhile, refused)
         try:
             ended = asyncio.run(optimized.run(context, json.loads(json.dumps(workflow.plan))))
         except PolicyStop as stop:

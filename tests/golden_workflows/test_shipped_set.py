@@ -7,7 +7,7 @@ from kintsugi.golden_workflows.reference import trajectory
 from kintsugi.golden_workflows.spec import load_workflows
 
 WORKFLOWS = list(load_workflows().values())
-CLASSES = ("research", "marketing", "finance", "data")
+CLASSES = ("research", "marketing", "finance", "data", "operations", "support")
 
 
 def boundaries(workflow: Workflow) -> int:
@@ -29,8 +29,8 @@ def test_each_class_has_two_workflows_and_eight_are_there() -> None:
     assert all(count[name] >= 2 for name in CLASSES)
 
 
-def test_each_has_five_to_twelve_boundaries() -> None:
-    assert {workflow.name: boundaries(workflow) for workflow in WORKFLOWS if not 5 <= boundaries(workflow) <= 12} == {}
+def test_each_has_five_to_twenty_five_boundaries() -> None:
+    assert {workflow.name: boundaries(workflow) for workflow in WORKFLOWS if not 5 <= boundaries(workflow) <= 25} == {}
 
 
 def test_half_need_an_approval_and_each_class_has_one() -> None:
@@ -95,3 +95,38 @@ def test_a_judgement_gives_arguments_of_a_write_so_that_a_wrong_parameter_shows(
         }
         uses = " ".join(f"{step.args} {step.for_each} {step.when}" for step in workflow.writes())
         assert any(name in uses for name in chosen), workflow.name
+
+
+def test_operations_waits_polls_pages_meets_conflicts_and_closes_doors_side_by_side() -> None:
+    chosen = [workflow for workflow in WORKFLOWS if workflow.workflow_class == "operations"]
+    steps = [list(workflow.steps.values()) for workflow in chosen]
+    tools = [list(workflow.tools.values()) for workflow in chosen]
+    assert len(chosen) >= 5
+    assert sum(any(step.for_each for step in each) for each in steps) >= 2
+    assert sum(any(step.sleep_seconds or step.until for step in each) for each in steps) >= 3
+    assert sum(any(step.until for step in each) for each in steps) >= 2
+    assert any(step.parallel for each in steps for step in each)
+    assert any(tool.does.page_size for each in tools for tool in each)
+    assert any(tool.does.refuse for each in tools for tool in each)
+    assert all(workflow.drifts for workflow in chosen)
+    assert any(drift.instruction for workflow in chosen for drift in workflow.drifts.values())
+    assert any(drift.outcome == "flag" for workflow in chosen for drift in workflow.drifts.values())
+    assert {kind for workflow in chosen for kind in kinds(workflow)} == {"key", "lookup", "none"}
+
+
+def test_marketing_and_research_loop_branch_page_wait_and_act_side_by_side() -> None:
+    chosen = [workflow for workflow in WORKFLOWS if workflow.workflow_class in ("marketing", "research")]
+    steps = [list(workflow.steps.values()) for workflow in chosen]
+    drifts = [drift for workflow in chosen for drift in workflow.drifts.values()]
+    assert Counter(workflow.workflow_class for workflow in chosen) >= Counter(marketing=5, research=5)
+    assert sum(any(step.for_each for step in each) for each in steps) >= 6
+    assert sum(any(step.when for step in each) for each in steps) >= 4
+    assert sum(any(step.sleep_seconds for step in each) for each in steps) >= 4
+    assert sum(any(step.until for step in each) for each in steps) >= 2
+    assert sum(any(step.parallel for step in each) for each in steps) >= 2
+    assert sum(any(tool.does.page_size for tool in workflow.tools.values()) for workflow in chosen) >= 3
+    assert sum(map(approved, chosen)) >= 6
+    assert all(workflow.drifts for workflow in chosen)
+    assert sum(drift.instruction for drift in drifts) >= 3
+    assert sum(drift.outcome == "flag" for drift in drifts) >= 2
+    assert {kind for workflow in chosen for kind in kinds(workflow)} == {"key", "lookup", "none"}

@@ -326,6 +326,7 @@ def test_a_relative_line_says_what_it_lacks(make_result: MakeResult, ask: Ask) -
         ('metric = "machine_cost_usd"\nmode = "zero"', "'zero' goes with a rate"),
         ('metric = "recovery_seconds.end.p95"\nat_most = 9\nmode = "interval"', "has no interval"),
         ('metric = "pass_k"\nat_least = 1\nfault = "loop"', "told apart by fault"),
+        ('metric = "pass_k"\nat_least = 1\nif_present = true', "goes with a class"),
         ('metric = "cost_saving"\nat_least = 0.3', "sut+chain to compare with"),
         ('metric = "pass_k"\nat_least = 1\nagainst = "naive"', "only a cost_saving has it"),
         ('metric = "fault_recovery_rate"\ncheaper_by = 0.1', "goes with a cost"),
@@ -345,6 +346,14 @@ def test_what_is_wrong_with_a_file_is_one_line(ask: Ask, tmp_path: Path, line: s
 def test_an_unknown_class_is_named_with_the_nearest(make_result: MakeResult, ask: Ask) -> None:
     with pytest.raises(FileProblem, match="did you mean 'finance'"):
         judge(measure([make_result()]), ask(RECOVERY + 'class = "finanse"'))
+
+
+@pytest.mark.parametrize(("present", "verdicts"), [("true", []), ("false", [("data", "inconclusive")])])
+def test_a_class_that_a_run_does_not_have_leaves_the_gate_open_unless_the_line_says_so(
+    make_result: MakeResult, ask: Ask, present: str, verdicts: list[tuple[str, str]]
+) -> None:
+    results = recovering(make_result, 3)
+    assert told(judge(measure(results), ask(f'{RECOVERY}class = "data"\nif_present = {present}'))) == verdicts
 
 
 def test_a_class_of_ones_own_is_known_from_its_results(make_result: MakeResult, ask: Ask) -> None:

@@ -1,13 +1,16 @@
 """The points at which a workflow can be struck, for each chain, literally."""
 
+from pathlib import Path
+
 import pytest
 
 from kintsugi.faults.points import Site
 from kintsugi.golden_workflows.reference import check_truth, trajectory
-from kintsugi.golden_workflows.spec import Workflow, load_workflows
+from kintsugi.golden_workflows.spec import Workflow, load_workflow, load_workflows
 from kintsugi.scenarios.points import met_in_recovery, sites
 
 WORKFLOWS = load_workflows()
+STOCKTAKE = load_workflow(Path(__file__).parents[1] / "golden_workflows" / "primitives" / "depot" / "stocktake.toml")
 
 OPTIMIZED = """
 submit:start[0]#1@after
@@ -191,3 +194,17 @@ def test_the_whole_frame_has_the_acknowledgement_of_a_question_too(restock: Work
     assert [site for site in whole if site != more] == drawn_from
     met = [str(site.point) for site in met_in_recovery(whole, more)]
     assert met[:3] == ["human:order[0]#1@waiting", "decision:order[0]#1@before", "decision:order[0]#1@after"]
+
+
+def test_a_recovery_is_not_sure_to_meet_the_others_of_a_parallel_group() -> None:
+    every = sites(STOCKTAKE, "optimized")
+    by_name = {str(site.point): site for site in every}
+    met = {site.point.step for site in met_in_recovery(every, by_name["tool:dock[0]#1@before"])}
+    assert met == {"dock", "close", "end"}
+    before_it = {site.point.step for site in met_in_recovery(every, by_name["tool:count[0]#1@after"])}
+    assert before_it == {"dock", "labels", "tell", "close", "end"}
+
+
+def test_a_step_that_is_polled_has_the_points_of_one_read() -> None:
+    points = [str(site.point) for site in sites(STOCKTAKE, "optimized") if site.point.step == "count"]
+    assert points == ["tool:count[0]#1@before", "tool:count[0]#1@after"]
