@@ -24,6 +24,7 @@ DEV := $(VENV)/.dev-installed
 PROJECT := $(VENV)/.project-installed
 ENGINES := $(VENV)/.engines-installed
 RESTATE := $(VENV)/.restate-server-installed
+MODELS := $(VENV)/.models-installed
 TOXIPROXY := $(VENV)/.toxiproxy-server-$(TOXIPROXY_VERSION)-installed
 
 # Restate's server is a program that its makers ship through npm; the suite accepts this version and its patches.
@@ -36,7 +37,7 @@ install = if [ -x $(BIN)/uv ] && VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --qui
 .DEFAULT_GOAL := help
 # The stamps write into one environment.
 .NOTPARALLEL:
-.PHONY: help run test bench check engines toxiproxy lock clean
+.PHONY: help run test bench check engines models toxiproxy lock clean
 
 help:
 	@echo "make run     run the $(SUITE) suite and write its scorecard to results/"
@@ -44,6 +45,7 @@ help:
 	@echo "make bench   measure speed"
 	@echo "make check   lint, formatting and types"
 	@echo "make engines install the workflow engines that can be scored, Restate's server included (from npm)"
+	@echo "make models  install litellm, for real models behind the gateway"
 	@echo "make toxiproxy build Toxiproxy's server, for faults at the TCP level (needs Go)"
 	@echo "make lock    renew the lock files from pyproject.toml"
 	@echo "make clean   remove the environment, caches and builds; results/ is kept"
@@ -101,6 +103,13 @@ $(RESTATE): $(BASE)
 		echo "npm is not there, so Restate's server was not installed; its trials will be a gap." >&2; \
 	fi
 
+models: $(PROJECT) $(MODELS)
+
+$(MODELS): requirements-models.lock $(BASE)
+	@echo "Installing litellm ..."
+	@$(call install,--require-hashes -r requirements-models.lock)
+	@touch $@
+
 toxiproxy: $(PROJECT) $(TOXIPROXY)
 
 # The program is called `server` where it is built; it is found beside the Python that runs the harness.
@@ -123,6 +132,7 @@ lock: $(BASE)
 	$(BIN)/uv $(LOCK) pyproject.toml --all-extras --group dev -o requirements-dev.lock
 	$(BIN)/uv $(LOCK) pyproject.toml --group build -c requirements-dev.lock -o requirements.lock
 	$(BIN)/uv $(LOCK) pyproject.toml --extra engines -c requirements-dev.lock -o requirements-engines.lock
+	$(BIN)/uv $(LOCK) pyproject.toml --extra models -c requirements-dev.lock -o requirements-models.lock
 	$(BIN)/uv $(LOCK) pyproject.toml --extra toxiproxy -c requirements-dev.lock -o requirements-toxiproxy.lock
 
 clean:

@@ -1,29 +1,23 @@
-"""The model gateway: OpenAI chat completions, answered by the scripted model; every ask and reply is recorded."""
+"""The model gateway: OpenAI chat completions, answered by the model that a trial has; every ask and reply is recorded.
+
+Who answers is behind one seam (`harness.models`). Faults, accounting and the form of the answer are here, and the same
+for all of them.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kintsugi.harness.crossing import Incoming
+from kintsugi.harness.damage import damage
 from kintsugi.harness.deeds.blow import Crossing
-from kintsugi.harness.injected import obedient
-from kintsugi.harness.mistakes import PROFILES, damage, vary
+from kintsugi.harness.models.answers import Asked, Refused
+from kintsugi.harness.models.tokens import prompt_tokens, tokens_of
 from kintsugi.harness.script import Reply, Wanted, reply_to, wanted_by
 
-__all__ = ["TOKENIZER", "serve_model", "tokens_of"]
-
-TOKENIZER = "estimate: one token per four characters of JSON"
-"""How the scripted model's tokens are counted; the scorecard says so."""
-CHARACTERS_PER_TOKEN = 4
-CACHE_FROM_TOKENS = 1024
-CACHE_STEP_TOKENS = 128
-
-
-def tokens_of(value: Any) -> int:
-    """The token estimate of a JSON value."""
-    return max(1, round(len(json.dumps(value, ensure_ascii=False)) / CHARACTERS_PER_TOKEN))
+__all__ = ["serve_model"]
 
 
 async def serve_model(incoming: Incoming) -> None:
@@ -37,27 +31,33 @@ async def serve_model(incoming: Incoming) -> None:
     crossing = incoming.crossing("model", wanted.step, wanted.item)
     run.asked[wanted.step, wanted.item] += 1
     n = run.asked[wanted.step, wanted.item]
-    prompt_tokens = tokens_of(request["messages"]) + tokens_of(request.get("tools") or request.get("response_format"))
-    session.history.add("gateway", "ask", **crossing.named(), n=n, wants=wanted.kind, prompt_tokens=prompt_tokens)
+    estimated = prompt_tokens(request)
+    session.history.add("gateway", "ask", **crossing.named(), n=n, wants=wanted.kind, prompt_tokens=estimated)
     if await incoming.struck(crossing, "before"):
         return
     right = reply_to(session.workflow, wanted, session.trial.seed, n)
-    source = f"{session.trial.seed}/{run.id}/{wanted.step}/{wanted.item}/{n}"
-    reply = obedient(request, source) or vary(PROFILES[session.trial.variance], wanted, right, request, source)
+    try:
+        answer = await session.model.answer(Asked(session.trial, session.workflow, crossing, request, wanted, right, n))
+    except Refused as refused:
+        await _pass_on(incoming, crossing, refused)
+        return
+    reply, tokens = answer.reply, answer.tokens
     # What is generated is charged, whether its answer arrives or not.
-    charged = {"prompt_tokens": prompt_tokens, "cached_prompt_tokens": _cached(run.prompts, request)}
-    charged |= {"completion_tokens": tokens_of(reply.message)}
-    session.history.add("gateway", "generated", **crossing.named(), **charged)
+    charged = {"prompt_tokens": tokens.prompt, "cached_prompt_tokens": tokens.cached}
+    charged |= {"completion_tokens": tokens.completion}
+    session.history.add("gateway", "generated", **crossing.named(), **charged, estimated=tokens.estimated)
     if await incoming.struck(crossing, "during"):
         return
     corruption = incoming.nemesis.corruption(crossing)
     damaged = False
     if corruption is not None:
         say, how = corruption
-        plain, reply = reply, damage(how, reply, request["messages"], source)
+        source = f"{session.trial.seed}/{run.id}/{wanted.step}/{wanted.item}/{n}"
+        plain, reply = reply, _damaged(how, reply, request["messages"], source)
         damaged = reply != plain
         say(damaged)
-    usage = {"prompt_tokens": prompt_tokens, "completion_tokens": tokens_of(reply.message)}
+    completion = tokens_of(reply.message) if damaged else tokens.completion
+    usage = {"prompt_tokens": tokens.prompt, "completion_tokens": completion}
     session.history.add(
         "gateway",
         "reply",
@@ -67,31 +67,27 @@ async def serve_model(incoming: Incoming) -> None:
         finish_reason=reply.finish_reason,
         right=_right(wanted, right),
         damaged=damaged,
-        as_scripted=reply == right,
+        as_scripted=answer.good and not damaged,
         **usage,
     )
     delivered = await incoming.answer(crossing, 200, _body(crossing, request, reply, usage))
     session.history.add("gateway", "delivered", request=crossing.request, run=run.id, delivered=delivered)
 
 
-def _cached(prompts: list[str], request: Mapping[str, Any]) -> int:
-    """How many tokens of a prompt a provider would have had in its cache from an earlier prompt of the same run.
-
-    The longest common prefix with any of them, in whole steps of 128 tokens and from 1,024 on, as OpenAI's guide to
-    prompt caching has it; tools come before messages. Remembers the prompt.
-    """
-    prompt = json.dumps([request.get("tools") or request.get("response_format"), request["messages"]])
-    tokens = max((_steps_in_common(prompt, earlier) for earlier in prompts), default=0) * CACHE_STEP_TOKENS
-    prompts.append(prompt)
-    return tokens if tokens >= CACHE_FROM_TOKENS else 0
+async def _pass_on(incoming: Incoming, crossing: Crossing, refused: Refused) -> None:
+    """Give the SUT the provider's error in place of a reply; nothing was generated."""
+    said = {"status": refused.status, "error": str(refused), "retry_after": refused.retry_after}
+    incoming.session.history.add("gateway", "refused", **crossing.named(), **said)
+    headers = {"Retry-After": refused.retry_after} if refused.retry_after else {}
+    await incoming.answer(crossing, refused.status, {"error": {"message": str(refused)}}, headers)
 
 
-def _steps_in_common(one: str, other: str) -> int:
-    """How many whole steps two prompts begin with in common; compared step by step, which costs next to nothing."""
-    size = CHARACTERS_PER_TOKEN * CACHE_STEP_TOKENS
-    most = min(len(one), len(other)) // size
-    starts = range(0, most * size, size)
-    return next((n for n, at in enumerate(starts) if one[at : at + size] != other[at : at + size]), most)
+def _damaged(how: str, reply: Reply, messages: Sequence[Mapping[str, Any]], source: str) -> Reply:
+    """The damaged reply; the reply itself where its model has spoilt already what was to be damaged."""
+    try:
+        return damage(how, reply, messages, source)
+    except (ValueError, TypeError, KeyError):
+        return reply
 
 
 def _is_chat(request: Any) -> bool:
@@ -113,7 +109,9 @@ def _is_chat(request: Any) -> bool:
 
 
 def _right(wanted: Wanted, reply: Reply) -> Mapping[str, Any]:
-    """What the right reply would have held, for the tool accuracy as proposed."""
+    """What the right reply would have held, for the accuracy as proposed."""
+    if wanted.kind == "answer":
+        return {"kind": "answer", "content": reply.message["content"]}
     if wanted.kind != "call":
         return {"kind": wanted.kind}
     return {

@@ -4,6 +4,7 @@ run.json            what was asked for: suite, seed, SUTs, filters
 trials.jsonl        one verdict a line, flushed as it happens
 histories/          one JSONL for each trial
 suts.json           how each SUT was run: settings, versions, its share of a server; or why it could not be
+spend.jsonl         what was paid for a real model, a line a call
 summary.json, scorecard.html, junit.xml, summary.md, environment.json
 """
 
@@ -15,12 +16,13 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from kintsugi.harness.history import Event, Unwritable, read_history, write_line
 from kintsugi.harness.records import TrialResult
+from kintsugi.scenarios.trial import Trial
 
 __all__ = ["FolderProblem", "Results", "write_atomically"]
 
@@ -102,6 +104,11 @@ class Results:
                 raise FolderProblem(f"{path}:{number}: is no trial result: {error}") from error
             found[result.id] = result
         return found
+
+    def left(self, trials: Iterable[Trial]) -> list[Trial]:
+        """Those of some trials that have no result yet, or only one that says that the harness broke."""
+        known = self.trials()
+        return [t for t in trials if t.id not in known or known[t.id].verdict == "harness_error"]
 
     def suts(self) -> dict[str, Any]:
         """How each SUT was run, by its name; empty where that is not known yet."""

@@ -16,6 +16,8 @@ from kintsugi.harness.adapters import ADAPTERS, Adapter, Unavailable
 from kintsugi.harness.history import Event, Unwritable, of
 from kintsugi.harness.means import make_ready, needed_by
 from kintsugi.harness.measures import Delivered, delivered
+from kintsugi.harness.models.answers import Model
+from kintsugi.harness.models.scripted import Scripted
 from kintsugi.harness.processes import LauncherGone
 from kintsugi.harness.pulse import Pulse
 from kintsugi.harness.records import TrialResult
@@ -48,6 +50,8 @@ class SuiteRun:
     adapters: Mapping[str, Adapter] = field(default_factory=lambda: ADAPTERS)
     told: Callable[[str], None] = lambda _: None
     """Told of each SUT that can't be run here, in one line."""
+    model: Model = field(default_factory=Scripted)
+    """Who answers at the gateway."""
     suts: dict[str, dict[str, Any]] = field(default_factory=dict)
     """How each SUT that had trials left was run: see `_how`. One with a ``gap`` has no results."""
     _crews: dict[str, Crew] = field(default_factory=dict)
@@ -108,9 +112,10 @@ class SuiteRun:
     async def each(self, trials: Iterable[Trial], jobs: int) -> None:
         """Run trials of a SUT that is `staffed`, `jobs` at a time, each taken from `trials` when its turn comes.
 
-        The first error ends all of them, and is raised by itself where it is known.
+        The first error ends all of them, and is raised by itself where it is known. None is begun once the model says
+        that it has `stopped`.
         """
-        waiting = iter(trials)
+        waiting = itertools.takewhile(lambda _: not self.model.stopped, trials)
 
         async def one_after_another() -> None:
             for trial in waiting:
@@ -130,7 +135,7 @@ class SuiteRun:
         workflow = self.workflows[trial.workflow]
         events = await self._run(trial, workflow)
         tries = 1
-        while of(events, "runner", "stalled") and tries < STALLED_TRIES:
+        while of(events, "runner", "stalled") and tries < STALLED_TRIES and not self.model.stopped:
             events = await self._run(trial, workflow)
             tries += 1
         clean = self._clean.get((trial.sut, trial.chain, trial.workflow), {} if trial.kind == "baseline" else None)
@@ -144,14 +149,14 @@ class SuiteRun:
     async def _run(self, trial: Trial, workflow: Workflow) -> Sequence[Event]:
         number = next(self._numbers)
         folder, path = self.results.state_folder / f"t{number}", self.results.history_path(trial.id)
+        further = (folder, path, self.deadline_seconds, self._pulse, self.model)
         if not any(FAULTS[strike.fault].scope == "server" for strike in trial.schedule):
-            crew = self._crews[trial.sut]
-            return await run_trial(trial, workflow, crew, folder, path, self.deadline_seconds, self._pulse)
+            return await run_trial(trial, workflow, self._crews[trial.sut], *further)
         async with self._own_servers:
             crew = Crew(self.adapters[trial.sut], self.results.state_folder / "servers" / f"{trial.sut}-t{number}")
             try:
                 await crew.start()
-                return await run_trial(trial, workflow, crew, folder, path, self.deadline_seconds, self._pulse)
+                return await run_trial(trial, workflow, crew, *further)
             except Unavailable as problem:
                 # It could be had for the whole suite, and now it can't be.
                 raise LauncherGone(str(problem)) from problem

@@ -17,10 +17,11 @@ from typing import Any
 import kintsugi
 from kintsugi import __version__
 from kintsugi.faults import FAULTS
+from kintsugi.golden_workflows.sources import Source
 from kintsugi.golden_workflows.spec import Workflow
 from kintsugi.harness import junit, markdown
+from kintsugi.harness.commands.real_model import answered_by, prices_of, token_source
 from kintsugi.harness.coverage import coverage_rows, lines
-from kintsugi.harness.gateway import TOKENIZER
 from kintsugi.harness.means import fault_gaps
 from kintsugi.harness.metrics import measure
 from kintsugi.harness.records import TrialResult
@@ -66,19 +67,27 @@ def summarise(
     stored = [_as_run(result, suts.get(result.sut, {})) for result in results.trials().values()]
     return measure(
         stored,
-        suite=f"{suite.name} {suite.version}",
+        suite=f"{suite.name} {suite.version}{_on_what(results)}",
         seed=results.run()["seed"],
         started_at=started_at,
         wall_seconds=round(wall_seconds, 1),
         planned=len(plan.trials),
         not_applicable=plan.not_applicable,
-        token_source=TOKENIZER,
+        prices=prices_of(results.run()),
+        token_source=token_source(results.run(), stored),
+        answered_by=answered_by(results.run()),
         frame=frame,
         exhaustive={(t.trial.fault, t.trial.workflow) for aims in aimed.values() for t in aims if t.whole},
         points={key: coverage_rows((r for r in stored if r.key == key), aims) for key, aims in aimed.items()},
         gaps=gaps,
         fault_gaps=fault_gaps(plan.gaps, results.run().get("missing", {})),
     )
+
+
+def _on_what(results: Results) -> str:
+    """Which workflows a suite was run on, where they were not the shipped ones."""
+    source = results.run().get("source")
+    return f" on {Source(source['where'], source['domain']).name}" if source else ""
 
 
 def _as_run(result: TrialResult, how: Mapping[str, Any]) -> TrialResult:

@@ -10,17 +10,20 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
 from kintsugi.faults import FAULTS
 from kintsugi.faults.actions import Drift
 from kintsugi.faults.fault import Form
-from kintsugi.golden_workflows.spec import FileProblem, Workflow, load_workflows, nearest
+from kintsugi.golden_workflows.sources import recorded_source, source_of
+from kintsugi.golden_workflows.spec import FileProblem, Workflow, nearest
 from kintsugi.harness.adapters import ADAPTERS, Adapter
 from kintsugi.harness.adapters.command import load_adapters, recorded
 from kintsugi.harness.adapters.planted import PLANTED
 from kintsugi.harness.commands.explore import RACE, chains_of
+from kintsugi.harness.commands.real_model import REAL, SPEND, Behind
 from kintsugi.harness.commands.run import JOBS_PER_CORE
 from kintsugi.harness.explore import COPIES_MIN, holds_a_race
 from kintsugi.harness.found import ToReplay, read
@@ -45,25 +48,31 @@ def replay_command(
     times: int,
     stored: bool,  # noqa: FBT001 - as on the command line
     adapter: Sequence[Path],
+    workflows: str | None = None,
+    domain: str | None = None,
+    **behind: Any,
 ) -> int:
     """Replay a trial; 0 if every run ended correct and broke no rule, else 1."""
-    what = _what(source, trial_id)
+    answering = Behind.given(behind)
+    what = _by(answering, _what(source, trial_id), source, times, stored=stored)
     trial = what.trial
-    workflows = load_workflows()
-    if trial.workflow not in workflows:
-        raise FileProblem(f"no workflow is called {trial.workflow!r}{nearest(trial.workflow, workflows)}")
+    brought = recorded_source(what.source) if workflows is None else source_of(workflows, domain)
+    known = brought.load()
+    if trial.workflow not in known:
+        raise FileProblem(f"no workflow is called {trial.workflow!r}{nearest(trial.workflow, known)}")
     adapters = _adapters(what, adapter, stored=stored)
-    problem = next(_problems(trial, workflows[trial.workflow], adapters), "")
+    workflow = known[trial.workflow]
+    problem = next(_problems(trial, workflow, adapters), "")
     if problem:
         raise FileProblem(f"{source}: {problem}")
     if stored:
         told: Sequence[Event] = Results.existing(source).history(trial.id)
-        runs = [(told, judge_trial(workflows[trial.workflow], trial, told, {}, what.storm_calls_max))]
+        runs = [(told, judge_trial(workflow, trial, told, {}, what.storm_calls_max))]
     else:
-        runs = _runs(what, times, workflows, adapters)
+        runs = _runs(what, times, known, adapters, answering)
     failing = [run for run in runs if not CLEAN.issuperset(seen(run[1]))]
     events, result = failing[0] if failing else runs[0]
-    click.echo(tell(workflows[trial.workflow], trial, events, result))
+    click.echo(tell(workflow, trial, events, result))
     if times > 1:
         counts = Counter(", ".join(seen(result)) for _, result in runs)
         click.echo(f"of {len(runs)}: " + ", ".join(f"{name} {count}" for name, count in counts.most_common()))
@@ -72,26 +81,49 @@ def replay_command(
 
 
 def _runs(
-    what: ToReplay, times: int, workflows: Mapping[str, Workflow], adapters: Mapping[str, Adapter]
+    what: ToReplay,
+    times: int,
+    workflows: Mapping[str, Workflow],
+    adapters: Mapping[str, Adapter],
+    answering: Behind,
 ) -> list[tuple[Sequence[Event], TrialResult]]:
     """Run a trial some times, after its cell's baseline, in a folder that is gone afterwards."""
     trial = what.trial
     baseline = Trial("baseline", trial.sut, trial.chain, trial.workflow, seed=trial.seed)
+    if answering.real:
+        baseline = replace(baseline, variance=REAL)
     again = [replace(trial, repeat=trial.repeat + number) for number in range(times)]
     jobs = min(times, JOBS_PER_CORE * (os.cpu_count() or 1))
     with tempfile.TemporaryDirectory(prefix="kintsugi-replay-") as folder:
         results = Results(Path(folder) / "results")
         results.begin({"replay": trial.id}, resume=False)
         limits = (what.deadline_seconds, what.storm_calls_max)
-        work = SuiteRun(workflows, results, jobs, 1, *limits, lambda _: None, adapters)
+        trials = list(dict.fromkeys([baseline, *again]))
+        model, close = answering.open(answering.table(), trials, workflows, jobs, Path(folder) / SPEND)
+        work = SuiteRun(workflows, results, jobs, 1, *limits, lambda _: None, adapters, model=model)
         try:
-            asyncio.run(work.run(list(dict.fromkeys([baseline, *again]))))
+            asyncio.run(work.run(trials))
             if gap := work.suts[trial.sut]["gap"]:
                 raise FileProblem(gap)
             done = results.trials()
+            if model.stopped:
+                raise FileProblem(model.stopped)
             return [(results.history(run.id), done[run.id]) for run in again]
         finally:
+            close()
             results.end()
+
+
+def _by(answering: Behind, what: ToReplay, source: Path, times: int, *, stored: bool) -> ToReplay:
+    """What to run, with the trial of whoever is to answer in it. Raises FileProblem where that does not fit it."""
+    if answering.replay is not None and times > 1:
+        raise FileProblem("--times: a cassette holds a trial's answers once; leave it out, or --replay")
+    if what.trial.variance == REAL and not answering.real and not stored:
+        raise FileProblem(
+            f"{source}: a real model answered in this trial; give its cassette with --replay DIR, or have it asked "
+            "again with --model PROVIDER/NAME"
+        )
+    return replace(what, trial=replace(what.trial, variance=REAL)) if answering.real else what
 
 
 def _adapters(what: ToReplay, files: Sequence[Path], *, stored: bool) -> dict[str, Adapter]:
@@ -109,7 +141,7 @@ def _problems(trial: Trial, workflow: Workflow, adapters: Mapping[str, Adapter])
     for what, name, known in (
         ("SUT", trial.sut, adapters),
         ("chain", trial.chain, chains),
-        ("variance", trial.variance, PROFILES),
+        ("variance", trial.variance, (*PROFILES, REAL)),
         *(("fault class", strike.fault, FAULTS) for strike in trial.schedule),
     ):
         if name not in known:
@@ -155,7 +187,9 @@ def _what(source: Path, trial_id: str | None) -> ToReplay:
             raise FolderProblem(f"{source}: {len(found)} trials match {trial_id!r}; give one id from trials.jsonl")
         suite, _, _ = planned(results)
         trial = Trial.from_json((exact or found)[0].trial)
-        return ToReplay(trial, suite.deadline_seconds, suite.storm_calls_max, results.run().get("adapters", {}))
+        asked = results.run()
+        limits = (suite.deadline_seconds, suite.storm_calls_max)
+        return ToReplay(trial, *limits, asked.get("adapters", {}), asked.get("source"))
     try:
         return read(json.loads(source.read_text(encoding="utf-8")))
     except OSError as error:

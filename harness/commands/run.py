@@ -9,26 +9,30 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import click
 
 from kintsugi.faults import FAULTS
 from kintsugi.golden_workflows.chains import CHAINS
-from kintsugi.golden_workflows.spec import FileProblem, Workflow, load_workflows, nearest
+from kintsugi.golden_workflows.sources import SHIPPED, Source, recorded_source, source_of
+from kintsugi.golden_workflows.spec import FileProblem, Workflow, nearest
 from kintsugi.harness.adapters import ADAPTERS, Adapter
 from kintsugi.harness.adapters.adapter import OWN
 from kintsugi.harness.adapters.command import lacking, load_adapters, recorded, to_records
 from kintsugi.harness.commands.finish import code_digest, finish, print_table
 from kintsugi.harness.commands.interrupts import EXIT_INTERRUPTED, to_its_end
 from kintsugi.harness.commands.progress import Progress
+from kintsugi.harness.commands.real_model import SPEND, Behind, by_real_model, patient
 from kintsugi.harness.means import gap_lines, missing_means
 from kintsugi.harness.mistakes import PROFILES
+from kintsugi.harness.models.answers import Model
 from kintsugi.harness.results import FolderProblem, Results
 from kintsugi.harness.suite_run import SuiteRun
 from kintsugi.scenarios.planner import Plan, plan
 from kintsugi.scenarios.suite import Suite, load_suite, suite_names
 
-__all__ = ["allow_descriptors", "narrow", "planned", "run_command"]
+__all__ = ["allow_descriptors", "narrow", "planned", "run_command", "suite_for"]
 
 REFERENCE = "naive+naive"
 """What a user's own SUT is scored beside, where nothing else is asked for."""
@@ -55,12 +59,17 @@ def run_command(  # noqa: PLR0913 - the options of the command line, by keyword
     jobs: int | None,
     out: Path | None,
     resume: bool,
+    workflows: str | None = None,
+    domain: str | None = None,
+    **behind: Any,
 ) -> int:
-    """Run a suite into a results folder; the exit code."""
-    own = load_adapters(adapter)
-    narrowed, workflows, suts = narrow(load_suite(suite), sut, chain, workflow, fault, own)
+    """Run a suite into a results folder; the exit code. `behind` are the options of a real model and of prices."""
+    answering = Behind.given(behind)
+    own, source = load_adapters(adapter), source_of(workflows, domain)
+    narrowed, known, suts = narrow(suite_for(suite, source), sut, chain, workflow, fault, own, source)
     missing = missing_means(narrowed)
-    the_plan = plan(narrowed, workflows, seed, suts, lacking(own), missing)
+    narrowed = patient(narrowed, known, answering.record_of())
+    the_plan = by_real_model(plan(narrowed, known, seed, suts, lacking(own), missing), answering.record_of())
     if not the_plan.trials:
         raise FileProblem(f"suite {narrowed.name!r} has no trial for what was asked; see `kintsugi plan`")
     started = datetime.now(UTC)
@@ -71,26 +80,35 @@ def run_command(  # noqa: PLR0913 - the options of the command line, by keyword
     at_once = jobs or JOBS_PER_CORE * (os.cpu_count() or 1)
     most = max(DESCRIPTORS_PER_TRIAL * at_once, *(DESCRIPTORS_PER_COPY * t.copies for t in the_plan.trials))
     allow_descriptors(DESCRIPTORS_BASE + most, at_once)
+    prices = answering.table()
     asked = {
         "suite": suite,
         "suite_version": narrowed.version,
         "seed": seed,
         "suts": suts,
-        "workflows": sorted(name for name in workflows if narrowed.wants(name)),
+        "workflows": sorted(name for name in known if narrowed.wants(name)),
+        "source": source.record(),
         "faults": [share.fault for share in narrowed.faults],
         "timing": narrowed.timing is not None,
         "adapters": to_records(own),
         "missing": missing,
         "planned": len(the_plan.trials),
         "code": code_digest(),
+        "model": answering.record_of(),
+        "prices": prices.model_dump() if answering.real or answering.prices else None,
     }
+    if resume and (folder / "run.json").is_file():
+        recorded_source(results.run().get("source"))
+    left = results.left(the_plan.trials) if resume else the_plan.trials
+    model, close = answering.open(prices, left, known, at_once, folder / SPEND)
     results.begin(asked, resume=resume)
     for line in gap_lines(the_plan.gaps, missing):
         click.echo(f"not run: {line}", err=True)
     clock = monotonic()
     try:
-        code = _run(narrowed, workflows, the_plan, results, at_once, own)
+        code = _run(narrowed, known, the_plan, results, at_once, own, model)
     finally:
+        close()
         results.end()
     if code == EXIT_INTERRUPTED:
         done = len(results.trials())
@@ -100,7 +118,7 @@ def run_command(  # noqa: PLR0913 - the options of the command line, by keyword
             err=True,
         )
         return code
-    summary = finish(results, narrowed, workflows, the_plan, started.isoformat(timespec="seconds"), monotonic() - clock)
+    summary = finish(results, narrowed, known, the_plan, started.isoformat(timespec="seconds"), monotonic() - clock)
     print_table(summary)
     broken = summary["trials"]["harness_error"]
     if broken:
@@ -108,8 +126,10 @@ def run_command(  # noqa: PLR0913 - the options of the command line, by keyword
             f"{broken} trials broke the harness; look for harness_error in {folder / 'trials.jsonl'}",
             err=True,
         )
+    if model.stopped:
+        click.echo(f"stopped: {model.stopped}; go on with the same command and --resume --out {folder}", err=True)
     click.echo(f"scorecard: {folder / 'scorecard.html'}")
-    return EXIT_HARNESS if broken else 0
+    return EXIT_HARNESS if broken or model.stopped else 0
 
 
 def allow_descriptors(needed: int, at_once: int) -> None:
@@ -132,6 +152,7 @@ def _run(
     results: Results,
     jobs: int,
     own: Mapping[str, Adapter],
+    model: Model,
 ) -> int:
     progress = Progress(len(the_plan.trials), sys.stderr)
     work = SuiteRun(
@@ -144,6 +165,7 @@ def _run(
         said=progress.add,
         adapters={**ADAPTERS, **own},
         told=lambda gap: progress.tell(f"not run: {gap}"),
+        model=model,
     )
 
     with progress:
@@ -165,6 +187,7 @@ def narrow(
     workflow: Sequence[str],
     fault: Sequence[str],
     own: Mapping[str, Adapter],
+    source: Source = SHIPPED,
 ) -> tuple[Suite, dict[str, Workflow], list[str]]:
     """The suite with only what was asked for, the workflows, and its ``sut+chain``. Raises FileProblem.
 
@@ -173,7 +196,12 @@ def narrow(
     """
     from fnmatch import fnmatch
 
-    workflows = load_workflows()
+    workflows = source.load()
+    if not any(map(suite.wants, workflows)):
+        raise FileProblem(
+            f"suite {suite.name!r}: its 'workflows' name none of those in {source.where or 'the shipped set'}; "
+            "leave the key out to run it on all of them"
+        )
     adapters = {**ADAPTERS, **own}
     _known("SUT", sut, adapters)
     _known("chain", chain, (*CHAINS, OWN))
@@ -203,6 +231,18 @@ def narrow(
         changes["faults"] = [share for share in suite.faults if share.fault in fault]
         changes["timing"] = suite.timing if suite.timing and suite.timing.fault in fault else None
     return suite.model_copy(update=changes), workflows, suts
+
+
+def suite_for(name: str, source: Source) -> Suite:
+    """A suite by its name or path, for the workflows of a source. Raises FileProblem.
+
+    The workflows that a shipped suite names are shipped ones: where others are brought, it runs on all of these. A
+    suite file of one's own keeps to the names that it gives.
+    """
+    suite = load_suite(name)
+    if source.shipped or name.endswith(".toml"):
+        return suite
+    return suite.model_copy(update={"workflows": ["*"]})
 
 
 def _runs(suite: Suite, sut: str) -> bool:
@@ -235,7 +275,8 @@ def planned(results: Results) -> tuple[Suite, dict[str, Workflow], Plan]:
             f"{results.folder / 'run.json'}: lacks {missing[0]!r}; another version of kintsugi wrote it"
         )
     own = recorded(asked.get("adapters", {}))
-    suite, workflows, _ = narrow(load_suite(asked["suite"]), [], [], [], [], own)
+    source = recorded_source(asked.get("source"))
+    suite, workflows, _ = narrow(suite_for(asked["suite"], source), [], [], [], [], own, source)
     if suite.version != asked["suite_version"]:
         raise FolderProblem(
             f"{results.folder}: was run with version {asked['suite_version']} of suite {suite.name}, "
@@ -246,9 +287,7 @@ def planned(results: Results) -> tuple[Suite, dict[str, Workflow], Plan]:
         "faults": [share for share in suite.faults if share.fault in asked["faults"]],
         "timing": suite.timing if asked["timing"] else None,
     }
-    narrowed = suite.model_copy(update=changes)
-    return (
-        narrowed,
-        workflows,
-        plan(narrowed, workflows, asked["seed"], asked["suts"], lacking(own), asked.get("missing", {})),
-    )
+    real = asked.get("model")
+    narrowed = patient(suite.model_copy(update=changes), workflows, real)
+    the_plan = plan(narrowed, workflows, asked["seed"], asked["suts"], lacking(own), asked.get("missing", {}))
+    return narrowed, workflows, by_real_model(the_plan, real)
