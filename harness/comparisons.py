@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kintsugi.harness.cost import spent
-from kintsugi.harness.intervals import cost_ratio_bootstrap
+from kintsugi.harness.intervals import cost_difference_bootstrap, cost_ratio_bootstrap
 from kintsugi.harness.rates import clean_attempts, completed, witnessed
 from kintsugi.harness.records import TrialResult
+from kintsugi.harness.savings import Clean, clean_work, saved_by
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -33,26 +34,21 @@ def comparisons(results: Sequence[TrialResult], prices: Prices) -> list[dict[str
     SUT's optimized or own chain with naive+naive ("both": a difference that must not be attributed to the
     runtime alone).
     """
-    found = []
-    for name, condition, table in _tables(results):
-        for key in sorted(table):
-            for other in sorted(table):
-                differs = _differs(key, other)
-                if differs:
-                    row = _compare(table[key], table[other], prices)
-                    cell = {
-                        "class": name,
-                        "condition": condition,
-                        "sut": "+".join(key),
-                        "against": "+".join(other),
-                        "differs": differs,
-                    }
-                    found.append(cell | row)
-    return found
+    clean = clean_work(results, prices)
+    return [
+        {"class": name, "condition": condition} | row
+        for name, condition, table in _tables(results)
+        for row in _compared(table, clean, prices)
+    ]
 
 
 def two_by_two(results: Sequence[TrialResult], prices: Prices) -> list[dict[str, Any]]:
-    """Cost per success of a SUT and the naive one with both chains each, on the trials all four share."""
+    """Cost per success of a SUT and the naive one with both chains each, on the trials all four share.
+
+    ``comparisons`` says of these very trials what each cell saves against another: along a row, down a column, and
+    across.
+    """
+    clean = clean_work(results, prices)
     found = []
     for name, condition, table in _tables(results):
         both = sorted({sut for sut, _ in table if (sut, "naive") in table and (sut, "optimized") in table})
@@ -62,10 +58,22 @@ def two_by_two(results: Sequence[TrialResult], prices: Prices) -> list[dict[str,
             keys = [(s, c) for s in (sut, REFERENCE_SUT) for c in ("optimized", "naive")]
             common = sorted(set.intersection(*(set(table[key]) for key in keys)))
             cells = {"+".join(key): _figures([table[key][pair] for pair in common], prices) for key in keys}
-            found.append({"class": name, "condition": condition, "sut": sut, "pairs": len(common), "cells": cells})
-    for row in found:
-        row["against"] = REFERENCE_SUT
+            shared = {key: {pair: table[key][pair] for pair in common} for key in keys}
+            named = {"class": name, "condition": condition, "sut": sut, "against": REFERENCE_SUT}
+            rows = _compared(shared, clean, prices)
+            found.append(named | {"pairs": len(common), "cells": cells, "comparisons": rows})
     return found
+
+
+def _compared(table: Table, clean: Clean, prices: Prices) -> list[dict[str, Any]]:
+    """Every comparison that a table has, each on the trials that both sides share."""
+    return [
+        {"sut": "+".join(key), "against": "+".join(other), "differs": differs}
+        | _compare(table[key], table[other], clean, prices)
+        for key in sorted(table)
+        for other in sorted(table)
+        if (differs := _differs(key, other))
+    ]
 
 
 def _tables(results: Sequence[TrialResult]) -> list[tuple[str, str, Table]]:
@@ -111,20 +119,15 @@ def _figures(chosen: Sequence[TrialResult], prices: Prices) -> dict[str, Any]:
     }
 
 
-def _compare(first: Mapping[Pair, TrialResult], second: Mapping[Pair, TrialResult], prices: Prices) -> dict[str, Any]:
+def _compare(
+    first: Mapping[Pair, TrialResult], second: Mapping[Pair, TrialResult], clean: Clean, prices: Prices
+) -> dict[str, Any]:
     common = sorted(set(first) & set(second))
-    here, there = (_figures([side[pair] for pair in common], prices) for side in (first, second))
+    mine, others = [first[pair] for pair in common], [second[pair] for pair in common]
+    here, there = _figures(mine, prices), _figures(others, prices)
     known = here["machine"] is not None and there["machine"]
     ratio = here["machine"] / there["machine"] if known else None
-    pairs = [
-        (
-            spent(first[pair], prices).machine,
-            float(completed(first[pair])),
-            spent(second[pair], prices).machine,
-            float(completed(second[pair])),
-        )
-        for pair in common
-    ]
+    ends = cost_ratio_bootstrap(_pairs(mine, others, prices, "machine")) if ratio is not None else None
     return {
         "pairs": len(common),
         "successes": here["successes"],
@@ -134,6 +137,33 @@ def _compare(first: Mapping[Pair, TrialResult], second: Mapping[Pair, TrialResul
         "all_in": here["all_in"],
         "all_in_against": there["all_in"],
         "ratio": ratio,
-        "ci95": list(cost_ratio_bootstrap(pairs)) if ratio is not None else None,
+        "ci95": None if ends is None else list(ends),
         "saving": None if ratio is None else 1 - ratio,
+        "saving_ci95": None if ends is None else [None if ends[1] is None else 1 - ends[1], 1 - ends[0]],
+        **_saved(mine, others, prices, "machine"),
+        **_saved(mine, others, prices, "all_in"),
+        "saved_by": saved_by(mine, others, clean, prices),
     }
+
+
+def _saved(mine: Sequence[TrialResult], others: Sequence[TrialResult], prices: Prices, cost: str) -> dict[str, Any]:
+    """Dollars per success that the first saves, with the interval; None where a side has no success."""
+    here, there = _figures(mine, prices)[cost], _figures(others, prices)[cost]
+    name, known = f"saved_{cost}_usd", here is not None and there is not None
+    ends = list(cost_difference_bootstrap(_pairs(mine, others, prices, cost))) if known else None
+    return {name: there - here if known else None, f"{name}_ci95": ends}
+
+
+def _pairs(
+    mine: Sequence[TrialResult], others: Sequence[TrialResult], prices: Prices, cost: str
+) -> list[tuple[float, float, float, float]]:
+    """Each pair as (cost, successes, cost, successes)."""
+    return [
+        (
+            getattr(spent(one, prices), cost),
+            float(completed(one)),
+            getattr(spent(other, prices), cost),
+            float(completed(other)),
+        )
+        for one, other in zip(mine, others, strict=True)
+    ]

@@ -22,6 +22,7 @@ __all__ = [
     "clopper_pearson",
     "cluster_bootstrap",
     "cost_bootstrap",
+    "cost_difference_bootstrap",
     "cost_ratio_bootstrap",
     "trials_needed",
 ]
@@ -119,6 +120,27 @@ def cost_ratio_bootstrap(
     return _bounded(ratios[~np.isnan(ratios)], confidence)
 
 
+def cost_difference_bootstrap(
+    pairs: Sequence[tuple[float, float, float, float]], *, seed: int = 0, confidence: float = 0.95
+) -> tuple[float | None, float | None]:
+    """The interval of the second cost per success less the first, over pairs of (cost, successes, cost, successes).
+
+    Drawn as the ratio's interval is, with the same draws for the same seed: what is above 0 is saved. An end of
+    None is without bound, as where one side has no success in many draws.
+    """
+    import numpy as np
+
+    drawn = _draw_again(pairs, seed)
+    first, second = _per_success(drawn[:, 0], drawn[:, 1]), _per_success(drawn[:, 2], drawn[:, 3])
+    with np.errstate(invalid="ignore"):
+        differences = second - first
+    known = differences[~np.isnan(differences)]
+    if not len(known):
+        return None, None
+    low, high = _ends(known, confidence)
+    return (None if math.isinf(low) else low), (None if math.isinf(high) else high)
+
+
 def _draw_again(rows: Sequence[tuple[float, ...]], seed: int) -> Array:
     """The column sums of each resample: as many rows as there are, drawn with replacement.
 
@@ -130,10 +152,19 @@ def _draw_again(rows: Sequence[tuple[float, ...]], seed: int) -> Array:
     if not rows:
         raise ValueError("nothing to draw from")
     kinds = sorted(Counter(rows).items())
-    shares = np.asarray([times for _, times in kinds]) / len(rows)
-    drawn = np.random.default_rng(seed).multinomial(len(rows), shares, size=RESAMPLES)
+    drawn = _drawn(tuple(times for _, times in kinds), seed)
     sums: Array = drawn @ np.asarray([row for row, _ in kinds], dtype=float)
     return sums
+
+
+@lru_cache(maxsize=8)
+def _drawn(times: tuple[int, ...], seed: int) -> Array:
+    """How often each kind of row is drawn in each resample. The same trials are drawn again for several figures."""
+    import numpy as np
+
+    rows = sum(times)
+    drawn: Array = np.random.default_rng(seed).multinomial(rows, np.asarray(times) / rows, size=RESAMPLES)
+    return drawn
 
 
 def _per_success(cost: Array, successes: Array) -> Array:

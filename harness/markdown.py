@@ -135,6 +135,7 @@ def _assumptions(assumed: Mapping[str, Any]) -> str:
     model, human, compute = assumed["model"], assumed["human"], assumed["compute"]
     tokens = [f"${model[f'{kind}_usd_per_million']:g}" for kind in ("input", "cached_input", "output")]
     return (
+        f"Answered by {_safe(assumed.get('answered_by', 'the scripted model'))}. "
         f"Assumed: {_safe(model['name'])} at {' / '.join(tokens)} a million tokens (in / cached / out), "
         f"${compute['usd_per_cpu_hour']:g} a core-hour, ${human['usd_per_hour']:g} an hour of a person; "
         f"token counts: {_safe(assumed['token_source'])}. "

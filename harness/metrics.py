@@ -54,6 +54,7 @@ def measure(  # noqa: PLR0913 - what only the runner knows is passed by keyword,
     not_applicable: NotApplicable = (),
     prices: Prices | None = None,
     token_source: str = "",
+    answered_by: str = "the scripted model",
     frame: Frame | None = None,
     exhaustive: Collection[tuple[str, str]] = (),
     points: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
@@ -65,9 +66,9 @@ def measure(  # noqa: PLR0913 - what only the runner knows is passed by keyword,
     `planned` is the number of trials that the suite has; what is missing has not been run. `exhaustive` names
     the (fault, workflow) whose every point was to be struck: their rates are coverage, without interval.
     `points` gives for each ``sut+chain`` its rows of `harness.coverage`, `frame` the points that a class's
-    coverage is a share of. `token_source` says where token counts are from, and is printed
-    with the prices. `gaps` says for each ``sut+chain`` that could not be run here why, `fault_gaps` for each fault
-    class of which some trials could not be. Each formula stands at the
+    coverage is a share of. `token_source` says where token counts are from, `answered_by` who the model was; both are
+    printed with the prices. `gaps` says for each ``sut+chain`` that could not be run here why, `fault_gaps` for each
+    fault class of which some trials could not be. Each formula stands at the
     function that computes it.
     """
     table = prices or load_prices()
@@ -88,7 +89,7 @@ def measure(  # noqa: PLR0913 - what only the runner knows is passed by keyword,
         "started_at": started_at,
         "wall_seconds": wall_seconds,
         "trials": _trials(results) | {"planned": planned, "not_applicable": len(not_applicable)},
-        "assumptions": table.model_dump() | {"token_source": token_source or "not stated"},
+        "assumptions": table.model_dump() | {"token_source": token_source or "not stated", "answered_by": answered_by},
         "suts": suts,
         "gaps": dict(sorted((gaps or {}).items())),
         "fault_gaps": dict(sorted((fault_gaps or {}).items())),
@@ -269,6 +270,7 @@ def _accuracy(chosen: Sequence[Sample], suffix: str) -> dict[str, Rate | None]:
     ``tool_selection_accuracy``: correct tool choices / choices. ``tool_parameter_accuracy``: correct
     arguments / arguments; ``tool_call_accuracy``: calls with all arguments correct / calls. What code chose
     is in no proposed count, so a chain that leaves no choice to the model has n = 0 there: None.
+    ``judgement_accuracy``: answers with every value right / answers, where the model is asked for judgement alone.
     ``trajectory_match_rate``: runs whose expected calls all reached the world in order, extras allowed /
     runs.
     """
@@ -287,6 +289,7 @@ def _accuracy(chosen: Sequence[Sample], suffix: str) -> dict[str, Rate | None]:
         f"tool_parameter_accuracy_reached{suffix}": of("arguments_reached"),
         f"tool_call_accuracy{suffix}": of("calls_proposed"),
         f"tool_call_accuracy_reached{suffix}": of("calls_reached"),
+        f"judgement_accuracy{suffix}": of("judgements_proposed"),
         f"trajectory_match_rate{suffix}": of("trajectory_in_order"),
         f"trajectory_exact_rate{suffix}": of("trajectory_exact"),
         f"trajectory_any_order_rate{suffix}": of("trajectory_any_order"),

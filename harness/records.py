@@ -76,6 +76,8 @@ class Measures:
     """Correct arguments of all arguments in proposed calls of the right tool."""
     calls_proposed: Count = field(default_factory=Count)
     """Proposed calls of the right tool with every argument correct."""
+    judgements_proposed: Count = field(default_factory=Count)
+    """Answers to a question for judgement with every value right; any text is where prose is wanted."""
     arguments_reached: Count = field(default_factory=Count)
     calls_reached: Count = field(default_factory=Count)
     unsafe_proposed: Count = field(default_factory=Count)
@@ -99,6 +101,8 @@ class Usage:
     cpu_seconds: float = 0.0
     cached_prompt_tokens: int = 0
     """Those of the prompt tokens that the provider charged as cached."""
+    estimated_calls: int = 0
+    """Replies whose tokens are an estimate, since no provider counted them."""
 
 
 @dataclass(frozen=True)

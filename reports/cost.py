@@ -1,32 +1,24 @@
-"""The cost part: the split, the waste, the 2 × 2 of SUT and chain, and how assumptions move it."""
+"""The cost part: what it went to, the waste, and how assumptions move it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kintsugi.reports.numbers import DASH, count, listed, number, percent, pick, table, usd, usd_interval
+from kintsugi.reports.numbers import DASH, count, listed, number, pick, table, usd, usd_interval
 from kintsugi.reports.tables import Cell, Grid, Group, Row, Sut
-from kintsugi.reports.targets import Mark, mark_saving
 
 __all__ = [
-    "comparison_grid",
+    "CONDITIONS",
     "cost_grid",
     "machine_parts",
     "repeats_grid",
-    "saving_mark",
     "sensitivity_grid",
-    "squares",
 ]
 
 COST = "cost_per_successful_workflow_usd"
 MACHINE_PARTS = ("model", "tool", "compute")
 CONDITIONS = {"clean": "without faults", "under_faults": "under faults"}
-DIFFERS = {
-    "chain": "the chain",
-    "runtime": "the runtime",
-    "both": "runtime and chain; not the runtime alone",
-}
 
 
 def machine_parts(sut: Sut, workflow_class: str) -> tuple[list[tuple[str, float]], float | None]:
@@ -87,114 +79,6 @@ def repeats_grid(suts: Sequence[Sut], classes: Sequence[str]) -> Grid | None:
 
 def _all(value: object) -> str:
     return "" if number(value) is None else f"{count(value)} in all"
-
-
-def squares(summary: Mapping[str, Any]) -> list[Grid]:
-    """A 2 × 2 of SUT × chain for each class and condition: machine cost per success on shared trials."""
-    found = []
-    for square in _entries(summary, "cost_two_by_two"):
-        chosen, reference = str(square.get("sut", "")), str(square.get("against", "naive"))
-        rows = tuple(
-            Row(
-                sut,
-                tuple(_square_cell(pick(square, "cells", f"{sut}+{chain}")) for chain in ("optimized", "naive")),
-            )
-            for sut in (chosen, reference)
-        )
-        condition = CONDITIONS.get(str(square.get("condition")), str(square.get("condition")))
-        caption = f"{square.get('class')}, {condition}; shared trials: {count(square.get('pairs'))}"
-        found.append(Grid(caption, "SUT", ("optimized chain", "naive chain"), (Group("", rows),)))
-    return found
-
-
-def _square_cell(cell: object) -> Cell:
-    return Cell(usd(pick(cell, "machine")), (_successes(pick(cell, "successes")),))
-
-
-def _successes(value: object) -> str:
-    return f"{count(value)} success{'' if value == 1 else 'es'}"
-
-
-def comparison_grid(summary: Mapping[str, Any], *, under_faults: bool) -> Grid | None:
-    """Paired differences in machine cost per success; None where there are none."""
-    condition = "under_faults" if under_faults else "clean"
-    groups: dict[str, list[Row]] = {}
-    for entry in _entries(summary, "cost_comparisons"):
-        if entry.get("condition") != condition:
-            continue
-        differs = str(entry.get("differs"))
-        said = _marked(entry) if differs in {"chain", "both"} and not under_faults else None
-        cells = (
-            Cell(DIFFERS.get(differs, differs)),
-            Cell(count(entry.get("pairs"))),
-            Cell(usd(entry.get("machine")), (_successes(entry.get("successes")),)),
-            Cell(usd(entry.get("machine_against")), (_successes(entry.get("successes_against")),)),
-            _change(entry, said),
-        )
-        head = f"{_name(entry.get('sut'))} against {_name(entry.get('against'))}"
-        groups.setdefault(str(entry.get("class")), []).append(Row(head, cells))
-    if not groups:
-        return None
-    return Grid(
-        f"Paired differences, {CONDITIONS[condition]}: same workflows, schedules and seeds",
-        "Compared",
-        ("what differs", "pairs", "first", "second", "difference"),
-        tuple(Group(name, tuple(rows)) for name, rows in sorted(groups.items())),
-    )
-
-
-def _change(entry: Mapping[str, Any], said: Mark | None) -> Cell:
-    saving = number(entry.get("saving"))
-    if saving is None:
-        return Cell(DASH, ("a side had no success",), said)
-    low, high = _saving_ends(entry)
-    ends = [DASH if end is None else _signed(-end) for end in (high, low)]
-    interval = "" if ends[0] == ends[1] else " to ".join(ends).replace(DASH, "without bound")
-    return Cell(_signed(-saving), (interval,) if interval else (), said)
-
-
-def _signed(share: float) -> str:
-    # A machine's arithmetic: what is no difference must not be shown as a tiny one.
-    share = 0.0 if abs(share) < 1e-9 else share
-    return f"{'−' if share < 0 else '+' if share > 0 else ''}{percent(abs(share))}"
-
-
-def _saving_ends(entry: Mapping[str, Any]) -> tuple[float | None, float | None]:
-    """The interval of the saving: that of the cost ratio, taken from 1."""
-    ends = entry.get("ci95")
-    if not isinstance(ends, list | tuple) or len(ends) != 2:
-        return None, None
-    low, high = number(ends[0]), number(ends[1])
-    return (None if high is None else 1 - high), (None if low is None else 1 - low)
-
-
-def _marked(entry: Mapping[str, Any]) -> Mark:
-    return mark_saving(number(entry.get("saving")), _saving_ends(entry)[0], number(entry.get("pairs")))
-
-
-def saving_mark(summary: Mapping[str, Any], sut: Sut, workflow_class: str) -> Mark | None:
-    """How a SUT's cost without faults stands to the target, against naive+naive or else its own naive chain.
-
-    None for a naive chain: it is what others are compared with.
-    """
-    if sut.chain == "naive":
-        return None
-    mine = [
-        entry
-        for entry in _entries(summary, "cost_comparisons")
-        if (entry.get("class"), entry.get("condition"), _name(entry.get("sut"))) == (workflow_class, "clean", sut.key)
-        and _name(entry.get("against")) in {"naive+naive", f"{sut.name}+naive"}
-    ]
-    best = sorted(mine, key=lambda entry: _name(entry.get("against")) != "naive+naive")
-    return _marked(best[0]) if best else mark_saving(None, None, None)
-
-
-def _name(value: object) -> str:
-    return "+".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-
-
-def _entries(summary: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:
-    return [entry for entry in listed(summary, name) if isinstance(entry, Mapping)]
 
 
 def sensitivity_grid(suts: Sequence[Sut], classes: Sequence[str]) -> Grid | None:

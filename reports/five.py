@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kintsugi.reports.behind import UNDER, people_behind, rates_behind, recovery_behind
-from kintsugi.reports.cost import saving_mark
+from kintsugi.reports.comparisons import saving_mark
 from kintsugi.reports.numbers import number, pick, rate, table, usd, usd_interval
 from kintsugi.reports.tables import Cell, Grid, Sut, by_class, held_cell
 
@@ -101,6 +101,7 @@ def five(summary: Mapping[str, Any], suts: list[Sut], classes: list[str]) -> lis
                     "Calls with every argument correct, as they reached the world",
                     "tool_call_accuracy_reached",
                 ),
+                ("Judgements with every value right, as proposed by the model", "judgement_accuracy"),
                 ("Trajectory exactly as expected", "trajectory_exact_rate"),
                 ("Trajectory in any order", "trajectory_any_order_rate"),
                 ("Unsafe actions as proposed by the model", "unsafe_action_rate_proposed"),

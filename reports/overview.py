@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from kintsugi.reports.cost import saving_mark
+from kintsugi.reports.comparisons import saving_mark
 from kintsugi.reports.numbers import DASH, Rate, count, number, of, pick, rate, seconds, share, table
 from kintsugi.reports.tables import Cell, Grid, Group, Row, Sut
 from kintsugi.reports.targets import MARKS, TARGETS, Mark, mark

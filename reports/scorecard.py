@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kintsugi.reports import breakages, charts, cost, figures, matrix, overview, recovery, runtimes
+from kintsugi.reports import breakages, charts, comparisons, cost, figures, matrix, overview, recovery, runtimes
 from kintsugi.reports.files import read_object, read_trials, replace_file
 from kintsugi.reports.five import five
 from kintsugi.reports.numbers import table
@@ -73,8 +73,9 @@ def render(
             cost_drawings=figures.cost_drawings(suts, classes),
             cost_legend=charts.cost_legend(),
             costs=[cost.cost_grid(suts, classes, under_faults=under) for under in (False, True)],
-            squares=cost.squares(summary),
-            comparisons=[cost.comparison_grid(summary, under_faults=under) for under in (False, True)],
+            squares=comparisons.squares(summary),
+            comparisons=[comparisons.comparison_grid(summary, under_faults=under) for under in (False, True)],
+            differences=[comparisons.split_grid(summary, under_faults=under) for under in (False, True)],
             sensitivity=cost.sensitivity_grid(suts, classes),
             repeats=cost.repeats_grid(suts, classes),
             broken=breakages.breakages(results, folder),

@@ -187,12 +187,13 @@ class HandWritten:
         return self
 
     def asks_model(self, step: str, *, damaged: bool = False, answered: bool = True, says: str = "") -> HandWritten:
-        """A judgement is asked for; the reply is the script's, or `says` where it is damaged."""
+        """A judgement is asked for; the reply is the script's, or what it `says`."""
         named = self.named(step)
         self.add("gateway", "ask", **named, n=1, wants="answer", prompt_tokens=100)
         if answered:
-            content = says if damaged else json.dumps(self.visit(step).value)
-            self._replies(named, {"role": "assistant", "content": content}, {"kind": "answer"}, damaged=damaged)
+            right = json.dumps(self.visit(step).value)
+            message = {"role": "assistant", "content": says or right}
+            self._replies(named, message, {"kind": "answer", "content": right}, damaged=damaged)
         return self
 
     def model_calls(self, step: str, item: int = 0, **given: Any) -> HandWritten:
@@ -329,10 +330,10 @@ MakeTrial = Callable[..., Trial]
 
 @pytest.fixture(scope="session")
 def write_history() -> WriteHistory:
-    """Begins the history of a shipped workflow's run: ``write_history("finance/invoice_payment")``."""
+    """Begins the history of a run; of a shipped workflow by its name: ``write_history("finance/invoice_payment")``."""
 
-    def write(workflow: str, run: str = "r0", events: list[Event] | None = None) -> HandWritten:
-        return HandWritten(WORKFLOWS[workflow], run, events)
+    def write(workflow: str | Workflow, run: str = "r0", events: list[Event] | None = None) -> HandWritten:
+        return HandWritten(WORKFLOWS[workflow] if isinstance(workflow, str) else workflow, run, events)
 
     return write
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from functools import cache
+from functools import cache, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kintsugi.golden_workflows.plan import places
 from kintsugi.golden_workflows.spec import load_workflow, load_workflows
 from kintsugi.harness.checker import check
 from kintsugi.harness.effects import Anew, Wrong, expected_effects, missing_effects, prose_of, said_anew, wrong_effects
@@ -26,6 +28,7 @@ WORKFLOWS = load_workflows()
 INVOICE = WORKFLOWS["finance/invoice_payment"]
 LEADS = WORKFLOWS["marketing/lead_follow_up"]
 EXPORT = WORKFLOWS["data/subject_access_export"]
+STOCKTAKE = load_workflow(Path(__file__).parents[1] / "golden_workflows" / "primitives" / "depot" / "stocktake.toml")
 
 
 def wrongs(name: str, events: Sequence[Event], drifted: str | None = None) -> list[Wrong]:
@@ -74,10 +77,10 @@ def doubled(events: list[Event], draw: Callable[[int], int]) -> list[Event]:
     return [*events[: found[later] + 1], again, *events[found[later] + 1 :]]
 
 
-def reordered(events: list[Event], draw: Callable[[int], int]) -> list[Event]:
-    """Two effects of different steps change places."""
-    found = positions(events)
-    pairs = [(a, b) for a in found for b in found if a < b and events[a]["step"] != events[b]["step"]]
+def reordered(name: str, events: list[Event], draw: Callable[[int], int]) -> list[Event]:
+    """Two effects of different steps change places, but none within a parallel group."""
+    found, place = positions(events), places(WORKFLOWS[name].plan)
+    pairs = [(a, b) for a in found for b in found if a < b and place[events[a]["step"]] != place[events[b]["step"]]]
     a, b = pairs[draw(len(pairs))]
     swapped = list(events)
     swapped[a], swapped[b] = events[b], events[a]
@@ -113,7 +116,9 @@ def unsafe(events: list[Event], draw: Callable[[int], int]) -> list[Event]:
     return [*events[:at], {**events[at], "unsafe": "no approval"}, *events[at + 1 :]]
 
 
-MUTATIONS = (left_out, doubled, reordered, with_another_argument, with_one_argument_less, of_another_tool, unsafe)
+def mutations(name: str) -> list[Callable[..., list[Event]]]:
+    others = [left_out, doubled, with_another_argument, with_one_argument_less, of_another_tool, unsafe]
+    return [*others, partial(reordered, name)]
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)
@@ -125,7 +130,7 @@ def test_no_mutation_of_the_writes_is_ever_correct(
     events = reference(write_history, name)
     trial = make_trial(name)
     assert check(WORKFLOWS[name], trial, events).verdict == "correct"
-    mutate = data.draw(st.sampled_from(MUTATIONS))
+    mutate = data.draw(st.sampled_from(mutations(name)))
     mutated = mutate(events, lambda choices: data.draw(st.integers(0, choices - 1)))
     assert mutated != events
     assert check(WORKFLOWS[name], trial, mutated).verdict == "corrupted"
@@ -144,7 +149,7 @@ def test_each_mutation_is_called_by_its_name(name: str, write_history: WriteHist
         return {wrong.what for wrong in wrongs(name, mutated)}
 
     assert kinds(doubled(events, draw)) == {"duplicate"}
-    assert kinds(reordered(events, draw)) == {"out of order"}
+    assert kinds(reordered(name, events, draw)) == {"out of order"}
     assert "wrong arguments" in kinds(with_another_argument(events, draw))
     assert "unauthorised" in kinds(unsafe(events, draw))
     assert kinds(left_out(events, draw)) == set()
@@ -213,6 +218,24 @@ def test_the_items_before_a_refused_one_are_those_of_its_own_step_and_question()
 
 
 # --- by name ------------------------------------------------------------------------------------------------
+
+
+def test_a_parallel_group_has_its_effects_in_any_order_and_the_plan_keeps_its_own(write_history: WriteHistory) -> None:
+    def found(*steps: str) -> list[tuple[str, str]]:
+        run = write_history(STOCKTAKE).starts()
+        for step in ("judge", *steps):
+            if step == "judge":
+                run.asks_model(step)
+            else:
+                run.does(step)
+        effects = of(run.events, "world", "effect")
+        wrong = wrong_effects(STOCKTAKE, None, STOCKTAKE.truth.effects, effects, prose_of(run.events))
+        return [(each.what, each.step) for each in wrong]
+
+    assert found("begin", "dock", "labels", "tell", "close") == []
+    assert found("begin", "tell", "dock", "labels", "close") == []
+    assert found("begin", "dock", "labels", "close", "tell") == [("out of order", "tell")]
+    assert found("labels", "begin", "dock", "tell", "close") == [("out of order", "begin")]
 
 
 def test_a_wrong_effect_names_tool_step_and_request() -> None:

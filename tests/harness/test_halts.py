@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from kintsugi.golden_workflows.spec import load_workflows
+from kintsugi.golden_workflows.spec import load_workflow, load_workflows
 from kintsugi.harness.halts import judge_halts
 from kintsugi.harness.history import of
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from tests.harness.conftest import HandWritten, WriteHistory
 
 WORKFLOWS = load_workflows()
+STOCKTAKE = load_workflow(Path(__file__).parents[1] / "golden_workflows" / "primitives" / "depot" / "stocktake.toml")
 INVOICE = "finance/invoice_payment"
 EXPORT = "data/subject_access_export"
 POLICY = WORKFLOWS[INVOICE].policy
@@ -101,6 +103,77 @@ def test_an_answer_that_came_as_another_run_brought_the_worker_down_may_not_have
     run.add("nemesis", "witnessed", strike=0, evidence="reaped", generation=1, pid=41)
     run.dies().halts("in_doubt", "tell")
     assert verdicts(run) == [OPAQUE if of_another_run and not long_before else ANSWERED]
+
+
+# --- in doubt, in a parallel group --------------------------------------------------------------------------
+
+DOCK = (True, "depot.book_dock is opaque, and a call of it was never answered")
+DOCK_ANSWERED = (False, "every call of depot.book_dock was answered")
+
+
+@pytest.fixture
+def in_a_group(write_history: WriteHistory) -> HandWritten:
+    """A run that is about to book a dock, print labels and tell the drivers, all at once."""
+    return write_history(STOCKTAKE).starts().goes_on(until="dock")
+
+
+def brought_down(run: HandWritten, request: int, how: str = "witnessed") -> HandWritten:
+    """Its worker is killed (``witnessed``) or ``stopped`` as it makes a request."""
+    run.add("nemesis", "injected", strike=0, is_="worker_kill.at_boundary@tool:tell[0]#1@before", request=request)
+    run.add("nemesis", how, strike=0, evidence="seen", generation=run.generation, pid=41)
+    return run.dies()
+
+
+@pytest.mark.parametrize("how", ["witnessed", "stopped"])
+@pytest.mark.parametrize("answered", [True, False])
+def test_a_call_is_in_doubt_whose_worker_was_brought_down_beside_it(
+    how: str, answered: bool, in_a_group: HandWritten
+) -> None:
+    run = in_a_group
+    dock, tell = run.calls("dock"), run.calls("tell")
+    run.takes_effect(dock)
+    if answered:
+        run.answered(dock)
+    brought_down(run, tell["request"], how).halts("in_doubt", "dock")
+    assert verdicts(run) == [DOCK]
+
+
+def test_one_that_had_been_answered_long_before_is_not(in_a_group: HandWritten) -> None:
+    run = in_a_group.does("dock")
+    for _ in range(20):
+        run.add("runner", "time passes")
+    brought_down(run, run.calls("tell")["request"]).halts("in_doubt", "dock")
+    assert verdicts(run) == [DOCK_ANSWERED]
+
+
+def test_nor_is_one_whose_worker_was_brought_down_by_a_step_after_the_group(in_a_group: HandWritten) -> None:
+    run = in_a_group.does("dock").does("labels").does("tell")
+    brought_down(run, run.calls("close")["request"]).halts("in_doubt", "dock")
+    assert verdicts(run) == [DOCK_ANSWERED]
+
+
+def test_nor_is_one_of_a_later_worker(in_a_group: HandWritten) -> None:
+    run = brought_down(in_a_group, in_a_group.calls("tell")["request"]).does("dock")
+    run.halts("in_doubt", "dock")
+    assert verdicts(run) == [DOCK_ANSWERED]
+
+
+def test_a_call_that_had_not_left_yet_may_be_in_doubt_too(in_a_group: HandWritten) -> None:
+    run = brought_down(in_a_group, in_a_group.calls("tell")["request"])
+    run.halts("in_doubt", "dock")
+    why = "depot.book_dock is opaque, and its worker was brought down in the midst of its parallel group"
+    assert verdicts(run) == [(True, why)]
+
+
+def test_a_call_of_no_group_that_was_never_made_is_not(in_a_group: HandWritten) -> None:
+    run = in_a_group
+    run.add("nemesis", "injected", strike=0, is_="worker_kill.at_boundary@tool:count[0]#1@before", request=1)
+    run.add("nemesis", "witnessed", strike=0, evidence="seen", generation=1, pid=41)
+    run.dies().halts("in_doubt", "dock")
+    assert verdicts(run) == [(False, "depot.book_dock was never called")]
+
+
+# --- in doubt, while it could not be told -------------------------------------------------------------------
 
 
 def test_one_that_came_before_or_after_that_could_be(before_the_mail: HandWritten) -> None:

@@ -9,6 +9,7 @@ from kintsugi.harness.intervals import (
     clopper_pearson,
     cluster_bootstrap,
     cost_bootstrap,
+    cost_difference_bootstrap,
     cost_ratio_bootstrap,
     trials_needed,
 )
@@ -135,3 +136,27 @@ def test_a_cost_per_success_is_bounded_by_its_runs() -> None:
     assert high is not None
     assert 1.0 <= low < 1.4 < high <= 5.0
     assert not math.isinf(high)
+
+
+def test_a_difference_of_costs_that_never_vary_is_certain() -> None:
+    assert cost_difference_bootstrap([(1.0, 1, 2.5, 1)] * 12) == (1.5, 1.5)
+
+
+def test_a_difference_holds_what_pairs_have_in_common_apart_from_what_they_have_not() -> None:
+    pairs = [(cost, 1.0, cost + 2.0, 1.0) for cost in (1.0, 5.0, 25.0)]
+    assert cost_difference_bootstrap(pairs) == pytest.approx((2.0, 2.0))
+
+
+@pytest.mark.parametrize(
+    ("pair", "open_ends"),
+    [((1.0, 0, 1.0, 1), (True, False)), ((1.0, 1, 1.0, 0), (False, True)), ((1.0, 0, 1.0, 0), (False, False))],
+)
+def test_a_difference_is_without_bound_where_one_side_may_have_no_success(
+    pair: tuple[float, float, float, float], open_ends: tuple[bool, bool]
+) -> None:
+    low, high = cost_difference_bootstrap([pair] * 2 + [(1.0, 1, 1.0, 1)])
+    assert (low is None, high is None) == open_ends
+
+
+def test_no_success_at_all_leaves_a_difference_open() -> None:
+    assert cost_difference_bootstrap([(1.0, 0, 1.0, 0)]) == (None, None)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from kintsugi.golden_workflows.chains.naive import APPROVAL_FUNCTION
-from kintsugi.golden_workflows.spec import load_workflows
+from kintsugi.golden_workflows.spec import load_workflow, load_workflows
 from kintsugi.harness import measures
 from kintsugi.harness.records import Count, Halt, Repeats, Times
 from kintsugi.harness.session import SECONDS_PER_HOUR
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from kintsugi.harness.records import Measures
 
 WORKFLOWS = load_workflows()
+STOCKTAKE = load_workflow(Path(__file__).parents[1] / "golden_workflows" / "primitives" / "depot" / "stocktake.toml")
 INVOICE = "finance/invoice_payment"
 REFUND = "finance/customer_refund"
 EXPORT = "data/subject_access_export"
@@ -120,6 +122,48 @@ def test_in_a_request_for_an_approval_the_arguments_to_be_approved_are_counted(
     assert found.arguments_proposed == Count(good, 4)
     assert found.calls_proposed == Count(int(good == 4), 1)
     assert found.unsafe_proposed == Count(0, 0), "to ask is not to write"
+
+
+@pytest.mark.parametrize(
+    ("changes", "good"),
+    [
+        ({}, 1),
+        ({"note": "Other words."}, 1),
+        ({"note": ""}, 0),
+        ({"decision": "hold"}, 0),
+        ({"decision": None}, 0),
+        ({"invented": 1}, 0),
+    ],
+)
+def test_a_judgement_is_right_if_all_of_its_values_are(
+    changes: dict[str, Any], good: int, invoice: HandWritten, make_trial: MakeTrial
+) -> None:
+    says = json.dumps({**invoice.visit("match").value, **changes})
+    found = measured(invoice.asks_model("match", says=says), make_trial)
+    assert found.judgements_proposed == Count(good, 1)
+    assert found.selection_proposed == Count(), "it chooses no tool"
+
+
+@pytest.mark.parametrize("says", ["I would pay.", "[]", '{"decision"= "pay"}'])
+def test_a_judgement_that_can_not_be_read_is_wrong(says: str, invoice: HandWritten, make_trial: MakeTrial) -> None:
+    assert measured(invoice.asks_model("match", says=says), make_trial).judgements_proposed == Count(0, 1)
+
+
+def test_a_judgement_that_a_fault_damaged_or_that_could_not_be_told_is_not_counted(
+    invoice: HandWritten, make_trial: MakeTrial
+) -> None:
+    invoice.asks_model("match", damaged=True, says="{").asks_model("match")
+    invoice.events[-2]["right"]["content"] = "I can't tell: information is missing (order)."
+    assert measured(invoice, make_trial).judgements_proposed == Count()
+
+
+def test_a_call_without_arguments_that_can_not_be_read_is_no_right_call(
+    invoice: HandWritten, make_trial: MakeTrial
+) -> None:
+    invoice.model_calls("invoice")
+    invoice.events[-2]["right"]["arguments"] = "{}"
+    invoice.events[-2]["message"]["tool_calls"][0]["function"]["arguments"] = "{}}"
+    assert measured(invoice, make_trial).calls_proposed == Count(0, 1)
 
 
 def test_a_reply_that_a_fault_damaged_is_no_proposal(invoice: HandWritten, make_trial: MakeTrial) -> None:
@@ -507,3 +551,79 @@ def test_an_end_report_before_the_fault_is_no_recovery_from_it() -> None:
         at(1.0, "nemesis", "witnessed", strike=0),
     ]
     assert measures.times(events).end is None
+
+
+# --- polls and parallel groups ------------------------------------------------------------------------------
+
+
+def stocktake(write_history: WriteHistory, *after: str, polls: int = 3) -> HandWritten:
+    """A run that polls a job so often and then does the steps `after`."""
+    run = write_history(STOCKTAKE).starts().goes_on(until="count")
+    for step in (*["count"] * polls, *after):
+        run.does(step)
+    return run
+
+
+ORDERS = [
+    (("dock", "labels", "tell", "close"), (1, 1, 1)),
+    (("tell", "labels", "dock", "close"), (1, 1, 1)),
+    (("tell", "labels", "dock", "labels", "close"), (1, 0, 1)),
+    (("dock", "labels", "close", "tell"), (0, 0, 1)),
+    (("dock", "labels", "close"), (0, 0, 0)),
+]
+
+
+@pytest.mark.parametrize(("after", "counts"), ORDERS)
+def test_a_poll_is_one_step_of_a_trajectory_and_a_group_is_in_any_order(
+    after: tuple[str, ...], counts: tuple[int, int, int], write_history: WriteHistory, make_trial: MakeTrial
+) -> None:
+    found = measured(stocktake(write_history, *after).ends(), make_trial)
+    kinds = (found.trajectory_in_order, found.trajectory_exact, found.trajectory_any_order)
+    assert kinds == tuple(Count(k, 1) for k in counts)
+
+
+def test_what_is_read_again_and_is_no_poll_is_no_exact_trajectory(
+    write_history: WriteHistory, make_trial: MakeTrial
+) -> None:
+    run = write_history(STOCKTAKE).starts().does("first").goes_on()
+    assert measured(run.ends(), make_trial).trajectory_exact == Count(0, 1)
+
+
+def test_every_call_of_a_group_is_due_whichever_comes_first(write_history: WriteHistory, make_trial: MakeTrial) -> None:
+    """A wrong argument is one of the right tool, where the tool is due."""
+    run = stocktake(write_history, "tell", "labels")
+    run.does("dock", end=99)
+    run.does("close")
+    found = measured(run, make_trial)
+    assert found.selection_reached == Count(9, 9)
+    assert found.calls_reached == Count(8, 9)
+
+
+def test_polls_are_no_repeats_and_other_reads_are(write_history: WriteHistory, make_trial: MakeTrial) -> None:
+    clean = measures.delivered(stocktake(write_history, "dock", polls=2).events)
+    allowed = measures.without_polls(STOCKTAKE, clean)
+    more = stocktake(write_history, "dock", polls=5)
+    assert measures.repeats(more.events, clean).tool_calls == 3
+    assert measures.repeats(more.events, allowed) == Repeats()
+    killed = make_trial(STOCKTAKE.name, "worker_kill.at_boundary@tool:dock[0]#1@before")
+    assert measures.resumed_exactly(killed, more.events, clean) is False
+    assert measures.resumed_exactly(killed, more.events, allowed) is True
+    again = stocktake(write_history, "dock", "dock", polls=1)
+    assert measures.repeats(again.events, allowed).tool_calls == 1
+    assert measures.resumed_exactly(killed, again.events, allowed) is False
+
+
+@pytest.mark.parametrize(("proposed", "right"), [("depot.get_count", 1), ("wait", 1), ("depot.tell", 0)])
+@pytest.mark.parametrize("due", ["wait", "depot__get_count"])
+def test_to_wait_and_to_look_are_right_choices_while_a_job_is_not_done(
+    proposed: str, right: int, due: str, write_history: WriteHistory, make_trial: MakeTrial
+) -> None:
+    run = stocktake(write_history, polls=1).model_calls("count", tool=proposed)
+    (reply,) = (event for event in run.events if event["what"] == "reply" and event["wants"] == "call")
+    reply["right"]["function"] = due
+    assert measured(run, make_trial).selection_proposed == Count(right, 1)
+
+
+def test_to_wait_is_no_right_choice_elsewhere(write_history: WriteHistory, make_trial: MakeTrial) -> None:
+    run = stocktake(write_history).model_calls("dock", tool="wait")
+    assert measured(run, make_trial).selection_proposed == Count(0, 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from kintsugi.golden_workflows.chains.naive import APPROVAL_FUNCTION, WAIT_FUNCTION, function_name
 from kintsugi.golden_workflows.records import Records, Unservable
 from kintsugi.golden_workflows.reference import trajectory
-from kintsugi.golden_workflows.spec import FREE_TEXT, Effect, Workflow, load_workflows
+from kintsugi.golden_workflows.spec import FREE_TEXT, Effect, Workflow, load_workflow, load_workflows
 from kintsugi.harness.script import (
     _TAILS,
     ERRORS_MAX,
@@ -32,6 +33,7 @@ INVOICE = WORKFLOWS["finance/invoice_payment"]
 BACKFILL = WORKFLOWS["data/partition_backfill"]
 CAMPAIGN = WORKFLOWS["marketing/campaign_launch"]
 LEADS = WORKFLOWS["marketing/lead_follow_up"]
+STOCKTAKE = load_workflow(Path(__file__).parents[1] / "golden_workflows" / "primitives" / "depot" / "stocktake.toml")
 
 
 class Talk:
@@ -40,7 +42,8 @@ class Talk:
     def __init__(self, workflow: Workflow) -> None:
         self.workflow = workflow
         self.tools = {function_name(name): tool for name, tool in workflow.tools.items()}
-        self.records = Records.seeded(workflow.world)
+        self.clock = 0.0
+        self.records = Records.seeded(workflow.world, lambda: self.clock)
         self.messages: list[dict[str, Any]] = [
             {"role": "system", "content": "You are an agent."},
             {"role": "user", "content": workflow.plan["task"]},
@@ -68,6 +71,7 @@ class Talk:
         if function == APPROVAL_FUNCTION:
             return {"result": {"decision": "approve", "arguments": arguments["arguments"]}}
         if function == WAIT_FUNCTION:
+            self.clock += arguments["seconds"]
             return {"result": {"waited_seconds": arguments["seconds"]}}
         tool = self.tools[function]
         try:
@@ -129,12 +133,14 @@ def test_the_model_leads_every_workflow_to_its_truth(name: str) -> None:
 
 
 def called_steps(talk: Talk) -> list[str]:
-    """The steps of the calls in a conversation, approvals left out."""
+    """The steps of the calls in a conversation, approvals left out; a step that is polled is one."""
     again = Talk(talk.workflow)
-    found = []
+    found: list[str] = []
     for message in talk.messages[2:]:
         if message.get("tool_calls") and message["tool_calls"][0]["function"]["name"] != APPROVAL_FUNCTION:
-            found.append(again.wants().step)
+            step = again.wants().step
+            if found[-1:] != [step] or talk.workflow.steps[step].until is None:
+                found.append(step)
         again.messages.append(message)
     return found
 
@@ -401,6 +407,69 @@ def test_having_been_stuck_was_once_said_at_the_end_of_all_the_work() -> None:
     talk.goes_on()
     assert talk.effects == INVOICE.truth.effects
     assert "can't go on" not in talk.reply().message["content"]
+
+
+# --- polls --------------------------------------------------------------------------------------------------
+
+GET_COUNT = function_name("depot.get_count")
+RUNNING = {"result": {"id": "CNT-1", "status": "running", "parcels": 5}}
+DONE = {"result": {**RUNNING["result"], "status": "done"}}
+JOB = {"count_id": "CNT-1"}
+WAIT = {"seconds": 3600.0}
+WAITED = {"result": {"waited_seconds": 3600.0}}
+
+
+def test_the_model_leads_a_workflow_with_everything_in_it_to_its_truth() -> None:
+    talk = Talk(STOCKTAKE).goes_on()
+    assert talk.effects == STOCKTAKE.truth.effects
+    functions = [entry.function for entry in _entries(talk.messages)]
+    polls = [name for name in functions if name in {GET_COUNT, WAIT_FUNCTION}]
+    assert polls == [GET_COUNT, WAIT_FUNCTION] * 5 + [GET_COUNT]
+
+
+def test_a_job_that_is_not_done_is_waited_for_before_it_is_read_again() -> None:
+    talk = Talk(STOCKTAKE).goes_on(until="count")
+    assert called(talk.reply()) == (GET_COUNT, JOB)
+    talk.hears(GET_COUNT, JOB, RUNNING)
+    assert talk.wants() == Wanted("call", "count", 0, WAIT, WAIT_FUNCTION)
+    assert called(talk.reply()) == (WAIT_FUNCTION, WAIT)
+    talk.hears(WAIT_FUNCTION, WAIT, WAITED)
+    assert called(talk.reply()) == (GET_COUNT, JOB)
+    assert talk.hears(GET_COUNT, JOB, DONE).wants().step == "dock"
+
+
+def test_a_poll_or_a_wait_that_is_made_twice_does_not_confuse_it() -> None:
+    talk = Talk(STOCKTAKE).goes_on(until="count")
+    talk.hears(GET_COUNT, JOB, RUNNING).hears(GET_COUNT, JOB, RUNNING)
+    assert talk.wants().function == WAIT_FUNCTION
+    waited = (WAIT_FUNCTION, WAIT, WAITED)
+    talk.hears(*waited).hears(*waited)
+    assert talk.wants().function == GET_COUNT
+    talk.hears(GET_COUNT, JOB, DONE).hears(GET_COUNT, JOB, DONE)
+    assert talk.wants().step == "dock"
+
+
+def test_a_poll_that_fails_is_made_again_without_a_wait() -> None:
+    talk = Talk(STOCKTAKE).goes_on(until="count").hears(GET_COUNT, JOB, {"error": "out of order", "status": 503})
+    assert talk.wants() == Wanted("call", "count", 0, JOB, GET_COUNT, after_error=True)
+
+
+def test_a_job_that_runs_again_is_waited_for_again() -> None:
+    talk = Talk(STOCKTAKE).goes_on(until="close").hears(GET_COUNT, JOB, RUNNING)
+    assert (talk.wants().step, talk.wants().function) == ("count", WAIT_FUNCTION)
+
+
+def test_a_result_that_tells_nothing_of_the_job_is_taken_for_too_early() -> None:
+    talk = Talk(STOCKTAKE).goes_on(until="count").hears(GET_COUNT, JOB, {"result": {"id": "CNT-1"}})
+    assert talk.wants().function == WAIT_FUNCTION
+
+
+def test_it_gives_up_a_job_that_takes_too_long() -> None:
+    talk = Talk(STOCKTAKE).goes_on(until="count")
+    for _ in range(STOCKTAKE.steps["count"].polls_max):
+        talk.hears(GET_COUNT, JOB, RUNNING)
+        talk.hears(WAIT_FUNCTION, WAIT, WAITED)
+    assert talk.wants().ending == "I can't go on: count takes too long."
 
 
 # --- approvals ----------------------------------------------------------------------------------------------

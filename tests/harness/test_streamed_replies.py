@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kintsugi.golden_workflows.spec import load_workflows
-from kintsugi.harness.gateway import _cached, _is_chat, _right, _streamed, tokens_of
-from kintsugi.harness.mistakes import _DAMAGES, damage
+from kintsugi.harness.damage import _DAMAGES, damage
+from kintsugi.harness.gateway import _is_chat, _right, _streamed
+from kintsugi.harness.models.tokens import cached, tokens_of
 from kintsugi.harness.script import Reply, Wanted, call_reply, reply_to
 
 if TYPE_CHECKING:
@@ -109,29 +110,29 @@ def asked(*texts: str, tools: str = "") -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": text * 20_000} for text in texts], "tools": [{"name": tools}]}
 
 
-def test_the_beginning_that_a_prompt_shares_with_an_earlier_one_is_cached() -> None:
+def test_the_beginning_that_a_prompt_shares_with_an_earlier_one_iscached() -> None:
     prompts: list[str] = []
-    assert _cached(prompts, asked("a")) == 0
-    grown = _cached(prompts, asked("a", "b"))
+    assert cached(prompts, asked("a")) == 0
+    grown = cached(prompts, asked("a", "b"))
     assert 4900 <= grown <= 5100
     assert grown % 128 == 0
-    assert _cached(prompts, asked("a", "b")) > 9800
-    assert _cached(prompts, asked("a", "c")) == grown, "the longest that is shared with any of them"
+    assert cached(prompts, asked("a", "b")) > 9800
+    assert cached(prompts, asked("a", "c")) == grown, "the longest that is shared with any of them"
 
 
 def test_little_in_common_is_not_cached_at_all() -> None:
     prompts: list[str] = []
-    _cached(prompts, asked("a", tools="x"))
-    assert _cached(prompts, asked("a", tools="y")) == 0
-    assert _cached(prompts, {"messages": []}) == 0
+    cached(prompts, asked("a", tools="x"))
+    assert cached(prompts, asked("a", tools="y")) == 0
+    assert cached(prompts, {"messages": []}) == 0
     for size, tokens in ((4050, 0), (4100, 1024), (4560, 1024), (4600, 1152)):
         seen = [json.dumps([None, [{"content": "a" * size}]])]
-        assert _cached(seen, {"messages": [{"content": "a" * size + "b"}]}) == tokens, size
+        assert cached(seen, {"messages": [{"content": "a" * size + "b"}]}) == tokens, size
 
 
 def test_runs_do_not_share_a_cache() -> None:
-    assert _cached([], asked("a")) == 0
-    assert _cached([], asked("a")) == 0
+    assert cached([], asked("a")) == 0
+    assert cached([], asked("a")) == 0
 
 
 # --- requests -----------------------------------------------------------------------------------------------
