@@ -61,6 +61,42 @@ _adapter = click.option(
 )
 
 
+_WORKFLOWS = (
+    click.option(
+        "--workflows",
+        metavar="DIR",
+        help="Workflows of your own, DIR/CLASS/NAME.toml, or tau2:CHECKOUT. [default: the shipped ones]",
+    ),
+    click.option("--domain", metavar="NAME", help="Which domain of tau2:CHECKOUT, for example retail."),
+)
+
+
+def _workflows(command: Any) -> Any:
+    """The options that say where workflows come from."""
+    for option in reversed(_WORKFLOWS):
+        command = option(command)
+    return command
+
+
+_MODEL = (
+    click.option("--model", metavar="PROVIDER/NAME", help="A real model, as litellm names it. [default: the script]"),
+    click.option("--model-base", metavar="URL", help="An OpenAI-compatible server of your own."),
+    click.option("--model-timeout", type=click.FloatRange(1), metavar="SECONDS", help="How long SUTs wait for it."),
+    click.option("--record", type=click.Path(path_type=Path), metavar="DIR", help="Keep its answers in a cassette."),
+    click.option("--replay", type=click.Path(path_type=Path), metavar="DIR", help="Have a cassette answer, offline."),
+    click.option("--spend-limit", metavar="USD", help="Make no call that might cost more in all; none for no limit."),
+    click.option("--yes", is_flag=True, help="Agree to what it may cost."),
+    click.option("--prices", type=click.Path(path_type=Path), metavar="FILE", help="A price table of your own."),
+)
+
+
+def _model(command: Any) -> Any:
+    """The options of a real model, and of prices."""
+    for option in reversed(_MODEL):
+        command = option(command)
+    return command
+
+
 @main.command()
 @click.option("--suite", default="standard", show_default=True, help="A suite's name, or the path of a suite file.")
 @click.option("--sut", help="Only this SUT (repeatable).", **_MANY)  # type: ignore[arg-type]
@@ -68,10 +104,12 @@ _adapter = click.option(
 @click.option("--workflow", help="Only these workflows (repeatable, may hold *).", **_MANY)  # type: ignore[arg-type]
 @click.option("--fault", help="Only this fault class (repeatable).", **_MANY)  # type: ignore[arg-type]
 @_adapter
+@_workflows
 @click.option("--seed", default=7, show_default=True, help="Draws the plan, the wording and the model's mistakes.")
 @click.option("--jobs", type=click.IntRange(1, 256), help="Trials at once. [default: 10 for each core]")
 @click.option("--out", type=click.Path(path_type=Path), help="Results folder. [default: results/SUITE-sSEED-TIME]")
 @click.option("--resume", is_flag=True, help="Go on with the run that --out holds.")
+@_model
 def run(**asked: Any) -> None:
     """Run a suite and write its scorecard.
 
@@ -84,11 +122,12 @@ def run(**asked: Any) -> None:
 
 @main.command(name="list")
 @click.argument("what", required=False, type=click.Choice(["suites", "suts", "chains", "workflows", "faults"]))
-def list_(what: str | None) -> None:
+@_workflows
+def list_(what: str | None, workflows: str | None, domain: str | None) -> None:
     """List suites, SUTs, chains, workflows and fault classes."""
     from kintsugi.harness.commands.show import list_command
 
-    _known_errors(list_command, what)
+    _known_errors(list_command, what, workflows, domain)
 
 
 @main.command()
@@ -97,6 +136,7 @@ def list_(what: str | None) -> None:
 @click.option("--claim", type=float, help="Say how many trials it takes to claim this rate, for example 0.99.")
 @click.option("--trials", is_flag=True, help="Print the id of every trial.")
 @_adapter
+@_workflows
 def plan(**asked: Any) -> None:
     """Show what a suite would run, or how many trials a claim needs."""
     from kintsugi.harness.commands.show import plan_command
@@ -140,6 +180,8 @@ def gate(results: Path, thresholds: Path | None, baseline: Path | None) -> None:
 @click.option("--times", type=click.IntRange(1, 1000), default=1, show_default=True, help="How often to run it.")
 @click.option("--stored", is_flag=True, help="Tell the story of the stored history; run nothing.")
 @_adapter
+@_workflows
+@_model
 def replay(**asked: Any) -> None:
     """Run one trial again, tell its story, and say which rule is broken: exit 1 if one is.
 
@@ -155,6 +197,7 @@ def replay(**asked: Any) -> None:
 @click.option("--chain", help="Its chain. [default: optimized, or its own]", metavar="NAME")
 @click.option("--workflow", help="Only these workflows (repeatable, may hold *).", **_MANY)  # type: ignore[arg-type]
 @_adapter
+@_workflows
 @click.option("--trials", type=click.IntRange(1), help="Give up after so many. [default: 300, where no time is given]")
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), help="Begin no more trials after this time.")
 @click.option("--faults-max", type=click.IntRange(1, 10), default=3, show_default=True, help="Faults in a schedule.")
@@ -217,12 +260,32 @@ def workflow() -> None:
 
 
 @workflow.command(name="check")
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
-def workflow_check(files: tuple[Path, ...]) -> None:
-    """Prove that the plan and the truth of workflow files agree."""
-    from kintsugi.harness.commands.show import workflow_check_command
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.option("--domain", metavar="NAME", help="Which domain of tau2:CHECKOUT, for example retail.")
+def workflow_check(files: tuple[str, ...], domain: str | None) -> None:
+    """Prove that the plan and the truth of workflow files agree, and note what is never reached.
 
-    _known_errors(workflow_check_command, files)
+    FILE may be a folder of workflows, or tau2:CHECKOUT, whose tasks are then counted.
+    """
+    from kintsugi.harness.commands.workflow import workflow_check_command
+
+    _known_errors(workflow_check_command, files, domain)
+
+
+@workflow.command(name="new")
+@click.argument("name", metavar="CLASS/NAME")
+@click.option(
+    "--into",
+    type=click.Path(path_type=Path, file_okay=False),
+    default="workflows",
+    show_default=True,
+    help="Your folder of workflows.",
+)
+def workflow_new(name: str, into: Path) -> None:
+    """Write a workflow and its tools; they pass `workflow check` and run as they are."""
+    from kintsugi.harness.commands.workflow import workflow_new_command
+
+    _known_errors(workflow_new_command, name, into)
 
 
 @main.group()

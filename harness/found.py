@@ -29,10 +29,16 @@ class ToReplay:
     storm_calls_max: float = STORM_CALLS_MAX
     adapters: Mapping[str, Any] = field(default_factory=dict)
     """The adapter files of a user's own SUTs, as a results folder keeps them."""
+    source: Mapping[str, Any] | None = None
+    """Where the workflows came from, as a results folder keeps it; None for the shipped ones."""
 
 
 def file_of(
-    search: Search, found: Found, adapters: Mapping[str, Any], versions: Mapping[str, str]
+    search: Search,
+    found: Found,
+    adapters: Mapping[str, Any],
+    versions: Mapping[str, str],
+    source: Mapping[str, Any] | None = None,
 ) -> Mapping[str, Any]:
     """What is kept of a find, as JSON. `confirmed` is 0 of 0 where it was not run again yet, nor shrunk."""
     shrunk, again = found.shrunk, found.confirmed
@@ -54,6 +60,7 @@ def file_of(
         "storm_calls_max": search.storm_calls_max,
         "missing": sorted(search.frame.missing),
         "adapters": adapters,
+        "source": source,
         "versions": dict(versions),
     }
 
@@ -69,4 +76,7 @@ def read(data: Any) -> ToReplay:
     adapters = data.get("adapters", {})
     if not isinstance(adapters, dict) or not all(isinstance(one, dict) and "file" in one for one in adapters.values()):
         raise ValueError("adapters: found none of the form that `kintsugi explore` writes")
-    return ToReplay(Trial.from_json(data["trial"]), float(deadline), float(storm_calls), adapters)
+    source = data.get("source")
+    if source is not None and not (isinstance(source, dict) and source.keys() >= {"where", "domain", "digest"}):
+        raise ValueError("source: found none of the form that `kintsugi explore` writes")
+    return ToReplay(Trial.from_json(data["trial"]), float(deadline), float(storm_calls), adapters, source)

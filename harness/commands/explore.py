@@ -18,7 +18,8 @@ import click
 from kintsugi import __version__
 from kintsugi.faults import FAULTS
 from kintsugi.golden_workflows.chains import CHAINS
-from kintsugi.golden_workflows.spec import FileProblem, Workflow, load_workflows, nearest
+from kintsugi.golden_workflows.sources import Source, source_of
+from kintsugi.golden_workflows.spec import FileProblem, Workflow, nearest
 from kintsugi.harness.adapters import ADAPTERS, Adapter, Unavailable
 from kintsugi.harness.adapters.adapter import OWN
 from kintsugi.harness.adapters.command import load_adapters, to_records
@@ -67,11 +68,14 @@ def explore_command(  # noqa: PLR0913 - the options of the command line, by keyw
     deadline: float,
     jobs: int | None,
     out: Path | None,
+    workflows: str | None = None,
+    domain: str | None = None,
 ) -> int:
     """Search, and print what was found: 1 if something was, 0 if nothing was."""
     own = load_adapters(adapter)
     the_sut, its_chain = _sut(sut, chain, own)
-    workflows = _workflows(workflow)
+    source = source_of(workflows, domain)
+    chosen = _workflows(workflow, source)
     file = out or Path(f"found-{the_sut.name}-{its_chain}-s{seed}-{datetime.now(UTC):%Y%m%d-%H%M%S}.json")
     _must_be_writable(file)
     at_once = jobs or JOBS_PER_CORE * (os.cpu_count() or 1)
@@ -79,9 +83,9 @@ def explore_command(  # noqa: PLR0913 - the options of the command line, by keyw
     missing = missing_here()
     for line in dict.fromkeys(missing.values()):
         click.echo(f"not tried, for want of something here: {line}", err=True)
-    frame = Frame(the_sut.name, its_chain, workflows, seed, TAKES, faults_max, the_sut.lacks(), missing)
+    frame = Frame(the_sut.name, its_chain, chosen, seed, TAKES, faults_max, the_sut.lacks(), missing)
     budget = Budget(TRIALS if trials is None and seconds is None else trials, seconds)
-    told = _Told(file, to_records(own))
+    told = _Told(file, to_records(own), source)
     with tempfile.TemporaryDirectory(prefix="kintsugi-explore-") as folder:
         results = Results(Path(folder) / "results")
         results.begin({"explore": seed}, resume=False)
@@ -134,8 +138,8 @@ def chains_of(adapter: Adapter) -> list[str]:
     return list(load(adapter.side, adapter.chains)[1])
 
 
-def _workflows(patterns: Sequence[str]) -> dict[str, Workflow]:
-    workflows = load_workflows()
+def _workflows(patterns: Sequence[str], source: Source) -> dict[str, Workflow]:
+    workflows = source.load()
     for pattern in patterns:
         if not any(fnmatch(name, pattern) for name in workflows):
             raise FileProblem(f"no workflow is called {pattern!r}{nearest(pattern, workflows)}")
@@ -159,8 +163,8 @@ def missing_here() -> dict[str, str]:
 class _Told:
     """What is said on the way, on standard error, and the file in which a find is kept."""
 
-    def __init__(self, file: Path, adapters: Mapping[str, object]) -> None:
-        self.file, self._adapters = file, adapters
+    def __init__(self, file: Path, adapters: Mapping[str, object], source: Source) -> None:
+        self.file, self._adapters, self._source = file, adapters, source.record()
         self.written = False
         self.counts: Counter[str] = Counter()
         self.broke = ""
@@ -185,7 +189,7 @@ class _Told:
     def keep(self, search: Search, found: Found) -> None:
         """Write the file of a find, over that of what was known before. Raises Unwritable."""
         versions = {"kintsugi": __version__, "code": code_digest(), "python": platform.python_version()}
-        kept = file_of(search, found, self._adapters, {**versions, "sut": search.versions})
+        kept = file_of(search, found, self._adapters, {**versions, "sut": search.versions}, self._source)
         write_atomically(self.file, json.dumps(kept, indent=1) + "\n")
         self.written = True
 

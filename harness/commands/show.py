@@ -10,17 +10,17 @@ import click
 
 from kintsugi.faults import FAULTS
 from kintsugi.golden_workflows.chains import CHAINS
-from kintsugi.golden_workflows.reference import check_truth, trajectory
-from kintsugi.golden_workflows.spec import FileProblem, load_workflow, load_workflows
+from kintsugi.golden_workflows.sources import source_of
+from kintsugi.golden_workflows.spec import FileProblem
 from kintsugi.harness.adapters import ADAPTERS
 from kintsugi.harness.adapters.adapter import OWN
 from kintsugi.harness.adapters.command import lacking, load_adapters
-from kintsugi.harness.commands.run import narrow
+from kintsugi.harness.commands.run import narrow, suite_for
 from kintsugi.harness.means import gap_lines, missing_means
 from kintsugi.scenarios.planner import plan
 from kintsugi.scenarios.suite import load_suite, suite_names
 
-__all__ = ["list_command", "plan_command", "workflow_check_command"]
+__all__ = ["list_command", "plan_command"]
 
 CHAIN_TEXTS = {
     "naive": "ReAct: the model decides every step, with the whole transcript at each turn",
@@ -29,13 +29,14 @@ CHAIN_TEXTS = {
 }
 
 
-def list_command(what: str | None) -> None:
+def list_command(what: str | None, workflows: str | None = None, domain: str | None = None) -> None:
     """Print a line for each suite, SUT, chain, workflow and fault class, or for one kind of them."""
+    source = source_of(workflows, domain)
     tables = {
         "suites": {name: load_suite(name).about for name in suite_names()},
         "suts": {name: adapter.about for name, adapter in ADAPTERS.items()},
         "chains": {name: CHAIN_TEXTS.get(name, "") for name in (*CHAINS, OWN)},
-        "workflows": {name: workflow.task.title for name, workflow in load_workflows().items()},
+        "workflows": {name: workflow.task.title for name, workflow in source.load().items()},
         "faults": {name: fault.what for name, fault in FAULTS.items()},
     }
     for kind, rows in tables.items():
@@ -53,40 +54,31 @@ def plan_command(
     claim: float | None,
     trials: bool,  # noqa: FBT001 - as on the command line
     adapter: Sequence[Path],
+    workflows: str | None = None,
+    domain: str | None = None,
 ) -> None:
     """Print what a suite would run, by fault and SUT, or what a claim needs."""
     if claim is not None:
         _claim(claim)
         return
-    own = load_adapters(adapter)
-    chosen, workflows, suts = narrow(load_suite(suite), [], [], [], [], own)
+    own, source = load_adapters(adapter), source_of(workflows, domain)
+    chosen, known, suts = narrow(suite_for(suite, source), [], [], [], [], own, source)
     missing = missing_means(chosen)
-    planned = plan(chosen, workflows, seed, suts, lacking(own), missing)
+    planned = plan(chosen, known, seed, suts, lacking(own), missing)
     if trials:
         for trial in planned.trials:
             click.echo(trial.id)
         return
     counts = Counter((trial.fault or trial.kind if trial.kind != "timing" else "timing") for trial in planned.trials)
-    click.echo(f"suite {chosen.name} {chosen.version}, seed {seed}: {len(planned.trials)} trials on {', '.join(suts)}")
+    on = f" on {source.name}" if source.name else ""
+    title = f"suite {chosen.name} {chosen.version}{on}, seed {seed}"
+    click.echo(f"{title}: {len(planned.trials)} trials on {', '.join(suts)}")
     for name, count in counts.items():
         click.echo(f"  {name:<20} {count}")
     for key, workflow, fault in planned.not_applicable:
         click.echo(f"  not applicable: {fault} on {workflow} for {key}")
     for line in gap_lines(planned.gaps, missing):
         click.echo(f"  not run: {line}")
-
-
-def workflow_check_command(files: Sequence[Path]) -> None:
-    """Load each file and walk its plan. Raises FileProblem with the first thing that is wrong."""
-    for path in files:
-        folder = path.parent.parent / "tools"
-        workflow = load_workflow(path, folder if folder.is_dir() else None)
-        check_truth(workflow)
-        calls = trajectory(workflow)
-        click.echo(
-            f"{workflow.name}: plan and truth agree; {len(calls)} calls, {len(workflow.truth.effects)} effects, "
-            f"{len(workflow.drifts)} drifts"
-        )
 
 
 def _claim(rate: float) -> None:
