@@ -12,7 +12,14 @@ from dataclasses import dataclass
 
 from kintsugi.faults import actions as acts
 from kintsugi.golden_workflows.spec import Drift, Effect, Workflow
-from kintsugi.harness.effects import expected_effects, missing_effects, prose_of, said_anew, wrong_effects
+from kintsugi.harness.effects import (
+    expected_effects,
+    missing_effects,
+    prose_of,
+    said_anew,
+    there_at_its_end,
+    wrong_effects,
+)
 from kintsugi.harness.halts import judge_halts
 from kintsugi.harness.history import Event, by_run, of
 from kintsugi.harness.pauses import acted_while_paused
@@ -123,7 +130,7 @@ def _end(workflow: Workflow, run: _Run) -> tuple[VerdictName, str]:
     failed = next((report for report in reports if report["status"] != "completed"), None)
     if failed is not None:
         return "failed", f"the run reported a failure: {failed['detail']}"
-    missing = missing_effects(workflow, run.expected, of(run.events, "world", "effect"))
+    missing = missing_effects(workflow, run.expected, there_at_its_end(run.events))
     if missing:
         what = f"missing effect of {missing[0].tool} at step {missing[0].step}"
         return "corrupted", f"{what}, though the run says completed"

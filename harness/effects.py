@@ -3,19 +3,35 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from kintsugi.golden_workflows.expressions import Json, names_in
+from kintsugi.golden_workflows.chains.naive import APPROVAL_FUNCTION, function_name
+from kintsugi.golden_workflows.expressions import Json, fields_in, names_in
 from kintsugi.golden_workflows.plan import dependents, places
 from kintsugi.golden_workflows.spec import Effect, Workflow
 from kintsugi.harness.history import Event, of
 
-__all__ = ["Anew", "Wrong", "expected_effects", "missing_effects", "prose_of", "said_anew", "wrong_effects"]
+__all__ = [
+    "Anew",
+    "Said",
+    "Wrong",
+    "expected_effects",
+    "missing_effects",
+    "prose_of",
+    "said_anew",
+    "there_at_its_end",
+    "wrong_effects",
+]
 
 PROSE_CHARACTERS_MIN = 9
 """Shorter strings than this are no prose, and are found in any text."""
+
+ANY = "*"
+"""In place of a field: the whole answer."""
 
 _REFERENCE = re.compile(r"= \w+\.\w+$")
 """An argument that is one field of the model's answer, as it is."""
@@ -70,6 +86,15 @@ def _item_of(decided: Event, events: Sequence[Event]) -> int:
 
 
 @dataclass(frozen=True)
+class Said:
+    """A text that the model gave, and what for: ``step.field`` of an answer, ``function(argument)`` of a call."""
+
+    text: str
+    place: str
+    """Empty where it was for nothing in particular: plain words."""
+
+
+@dataclass(frozen=True)
 class Anew:
     """What has to be said anew once a record has moved: words that rest on the old one are as stale as its numbers."""
 
@@ -77,7 +102,7 @@ class Anew:
     """When it moved."""
     steps: frozenset[str]
     """The questions whose answers rest on it."""
-    prose: Sequence[str]
+    prose: Sequence[Said]
     """What the model said since."""
 
 
@@ -98,13 +123,14 @@ def wrong_effects(
     drifted: str | None,
     expected: Sequence[Effect],
     actual: Sequence[Event],
-    prose: Sequence[str],
+    prose: Sequence[Said],
     anew: Anew | None = None,
 ) -> Iterator[Wrong]:
     """Every effect that should not be, in the order of the ledger.
 
     `drifted` names the drift that made `expected` right, if one did. `prose` is all text that the model really gave
-    in this trial: free text that is none of it was made up on the way. `anew` narrows that after a drift.
+    in this trial: free text that is none of it, or was given for something else, was made up on the way. `anew`
+    narrows that after a drift.
     """
     left = list(expected)
     taken: list[Effect] = []
@@ -129,6 +155,12 @@ def wrong_effects(
         if order[match.step] < furthest:
             yield _wrong("out of order", event)
         furthest = max(furthest, order[match.step])
+
+
+def there_at_its_end(events: Sequence[Event]) -> list[Event]:
+    """The effects of a run that were there when it first reported its end: what came later was missing then."""
+    ended = min((report["t"] for report in of(events, "human", "end_report")), default=math.inf)
+    return [event for event in of(events, "world", "effect") if event["t"] <= ended]
 
 
 def missing_effects(workflow: Workflow, expected: Sequence[Effect], actual: Sequence[Event]) -> list[Effect]:
@@ -176,15 +208,18 @@ def _same_place(effect: Effect, event: Event) -> bool:
     return bool(effect.tool == event["tool"] and effect.step == event["step"])
 
 
-def _made_up(workflow: Workflow, effect: Effect, event: Event, said_ever: Sequence[str], anew: Anew | None) -> str:
-    """The first free argument that does not hold what the model said; empty where each does."""
+def _made_up(workflow: Workflow, effect: Effect, event: Event, said_ever: Sequence[Said], anew: Anew | None) -> str:
+    """The first free argument that does not hold what the model said for it; empty where each does."""
     for name in sorted(workflow.free_arguments[effect.step]):
         text = event["arguments"].get(name)
-        rests_on = names_in(workflow.steps[effect.step].args[name])
-        prose = anew.prose if anew and event["t"] > anew.since and rests_on & anew.steps else said_ever
+        source = workflow.steps[effect.step].args[name]
+        said_since = anew.prose if anew and event["t"] > anew.since and names_in(source) & anew.steps else said_ever
+        places = {"", _argument(function_name(effect.tool), name)}
+        places |= {_field(step, field or ANY) for step, field in fields_in(source)}
+        prose = [said.text for said in said_since if places & {said.place, _field(said.place.partition(".")[0], ANY)}]
         if not isinstance(text, str):
             return name
-        if _REFERENCE.match(str(workflow.steps[effect.step].args[name])):
+        if _REFERENCE.match(str(source)):
             said = any(text.strip() == each.strip() for each in prose)
         else:
             said = any(len(each) >= PROSE_CHARACTERS_MIN and each in text for each in prose)
@@ -193,22 +228,51 @@ def _made_up(workflow: Workflow, effect: Effect, event: Event, said_ever: Sequen
     return ""
 
 
-def prose_of(events: Sequence[Event]) -> list[str]:
+def prose_of(events: Sequence[Event]) -> list[Said]:
     """All text in the model's replies: contents, and strings inside answers and arguments.
 
     Of a reply that a fault damaged, only what can still be read as JSON: the rest is not what the model said.
     """
-    found: list[str] = []
+    found: list[Said] = []
     for event in of(events, "gateway", "reply"):
         message = event["message"]
-        texts = [message.get("content")]
-        texts += [call["function"]["arguments"] for call in message.get("tool_calls") or []]
-        for text in texts:
-            try:
-                found += _strings(json.loads(text or "null"))
-            except ValueError:
-                found += [] if event["damaged"] else [text]
+        content = message.get("content")
+        try:
+            found += _placed(json.loads(content or "null"), partial(_field, event["step"]))
+        except ValueError:
+            found += [] if event["damaged"] else [Said(content, "")]
+        for call in message.get("tool_calls") or []:
+            found += _proposed(call["function"])
     return found
+
+
+def _proposed(function: Mapping[str, Json]) -> Iterator[Said]:
+    """The text in a call, or in the request to have one approved."""
+    name = str(function["name"])
+    try:
+        arguments = json.loads(function["arguments"] or "null")
+    except ValueError:
+        return
+    if name == APPROVAL_FUNCTION and isinstance(arguments, Mapping):
+        name, arguments = str(arguments.get("function")), arguments.get("arguments")
+    yield from _placed(arguments, partial(_argument, name))
+
+
+def _field(step: str, name: str) -> str:
+    return f"{step}.{name}"
+
+
+def _argument(function: str, name: str) -> str:
+    return f"{function}({name})"
+
+
+def _placed(value: Json, place: Callable[[str], str]) -> Iterator[Said]:
+    """Every string in a JSON value, with the field of the outermost object that it stands in."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from (Said(text, place(key)) for text in _strings(inner))
+    else:
+        yield from (Said(text, "") for text in _strings(value))
 
 
 def _strings(value: Json) -> Iterator[str]:

@@ -14,6 +14,7 @@ from kintsugi.harness.effects import (
     missing_effects,
     prose_of,
     said_anew,
+    there_at_its_end,
     wrong_effects,
 )
 from kintsugi.harness.history import Event, of
@@ -170,4 +171,4 @@ def _held_against(
     expected = expected_effects(workflow, drifted, mine)
     anew = said_anew(workflow, workflow.drifts[drifted].record, mine) if drifted else None
     wrong = wrong_effects(workflow, drifted, expected, actual, prose_of(mine), anew)
-    return {each.request: each for each in wrong}, missing_effects(workflow, expected, actual)
+    return {each.request: each for each in wrong}, missing_effects(workflow, expected, there_at_its_end(mine))

@@ -36,8 +36,8 @@ def subject(suts: Sequence[Sut], classes: Sequence[str], faults: Sequence[str]) 
     """What was measured, in a sentence."""
     what = f"{len(suts)} runtime{'' if len(suts) == 1 else 's'} × chain{'' if len(suts) == 1 else 's'}"
     where = f"workflows of {len(classes)} class{'' if len(classes) == 1 else 'es'} ({', '.join(classes)})"
-    how = f"{len(faults)} class{'' if len(faults) == 1 else 'es'} of fault"
-    return f"{what}, at work on {where}, broken on purpose by {how}." if suts else "Nothing was measured."
+    how = f"broken on purpose by {len(faults)} class{'' if len(faults) == 1 else 'es'} of fault"
+    return f"{what}, at work on {where}, {how if faults else 'nothing broken'}." if suts else "Nothing was measured."
 
 
 def answers(suts: Sequence[Sut], about: Mapping[str, Any]) -> list[tuple[str, str, str]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any
 
 import pytest
@@ -211,10 +211,29 @@ def mutants(workflow: Workflow, events: Sequence[Event]) -> Iterator[tuple[str, 
             yield f"{what} with another {name}", replaced(events, at, {**event, "arguments": arguments})
         if approval_needed(workflow.tools[event["tool"]].public(), event["arguments"]):
             yield f"{what} without its approval", replaced(events, at, {**event, "unsafe": "no approval"})
+        for name, (source, text) in product(sorted(workflow.free_arguments[event["step"]]), said(events)):
+            if name in event["arguments"] and source not in str(workflow.steps[event["step"]].args[name]):
+                arguments = {**event["arguments"], name: text}
+                yield f"{what} with other words in {name}", replaced(events, at, {**event, "arguments": arguments})
+        if at == writes[-1]:
+            late = {**event, "t": events[-1]["t"] + 0.01}
+            yield f"{what} after the end", [*events[:at], *events[at + 1 :], late]
     for first, second in pairwise(writes):
         if is_ordered(workflow, events[first]["step"], events[second]["step"]):
             what = f"{events[first]['step']}[{events[first]['item']}] after {events[second]['step']}"
             yield what, swapped(events, first, second)
+
+
+def said(events: Sequence[Event]) -> list[tuple[str, str]]:
+    """The model's prose, each with what an expression calls it, ``step.field``."""
+    replies = [event for event in events if event["what"] == "reply"]
+    answers = [(event["step"], json.loads(event["message"]["content"])) for event in replies]
+    return [
+        (f"{step}.{field}", text)
+        for step, answer in answers
+        for field, text in answer.items()
+        if isinstance(text, str) and PROSE in text
+    ]
 
 
 def altered(value: Any) -> Any:

@@ -11,10 +11,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kintsugi.golden_workflows.chains.naive import APPROVAL_FUNCTION
 from kintsugi.golden_workflows.plan import places
 from kintsugi.golden_workflows.spec import load_workflow, load_workflows
 from kintsugi.harness.checker import check
-from kintsugi.harness.effects import Anew, Wrong, expected_effects, missing_effects, prose_of, said_anew, wrong_effects
+from kintsugi.harness.effects import (
+    Anew,
+    Said,
+    Wrong,
+    expected_effects,
+    missing_effects,
+    prose_of,
+    said_anew,
+    wrong_effects,
+)
 from kintsugi.harness.history import of
 
 if TYPE_CHECKING:
@@ -282,7 +292,7 @@ def reply(content: str | None, *, damaged: bool = False, **arguments: Any) -> Ev
     message: dict[str, Any] = {"content": content}
     if arguments:
         message["tool_calls"] = [{"function": {"name": "f", "arguments": json.dumps(arguments)}}]
-    return {"t": 0.0, "who": "gateway", "what": "reply", "message": message, "damaged": damaged}
+    return {"t": 0.0, "who": "gateway", "what": "reply", "step": "s", "message": message, "damaged": damaged}
 
 
 def test_prose_is_gathered_from_contents_answers_and_arguments() -> None:
@@ -292,15 +302,31 @@ def test_prose_is_gathered_from_contents_answers_and_arguments() -> None:
         reply(None, text="In a call.", arguments={"body": "To be approved."}),
         reply('"A string."'),
     ]
-    texts = ["Plain words.", "In an answer.", "Deep inside.", "In a call.", "To be approved.", "A string."]
-    assert prose_of(said) == texts
+    assert prose_of(said) == [
+        Said("Plain words.", ""),
+        Said("In an answer.", "s.a"),
+        Said("Deep inside.", "s.b"),
+        Said("In a call.", "f(text)"),
+        Said("To be approved.", "f(arguments)"),
+        Said("A string.", ""),
+    ]
+    asked = reply(None, function="bank__pay", arguments={"note": "To be approved."})
+    asked["message"]["tool_calls"][0]["function"]["name"] = APPROVAL_FUNCTION
+    assert prose_of([asked]) == [Said("To be approved.", "bank__pay(note)")]
 
 
 def test_what_a_fault_put_into_the_models_mouth_was_once_taken_for_its_words() -> None:
     assert prose_of([reply("Sure! I would now go ahead with the next step as planned.", damaged=True)]) == []
     assert prose_of([reply('{"note": "The amounts ag', damaged=True)]) == []
     # Twice the same call is damage too, and its words are the model's own.
-    assert prose_of([reply(None, damaged=True, text="The amounts agree.")]) == ["The amounts agree."]
+    assert prose_of([reply(None, damaged=True, text="The amounts agree.")]) == [Said("The amounts agree.", "f(text)")]
+
+
+def test_words_for_something_else_were_once_as_good_as_the_right_ones(write_history: WriteHistory) -> None:
+    run = write_history(INVOICE.name).starts().goes_on(until="tell")
+    note = of(run.events, "world", "effect")[-1]["arguments"]["text"]
+    run.does("tell", body=note)
+    assert [(wrong.what, wrong.step) for wrong in wrongs(INVOICE.name, run.events)] == [("wrong arguments", "tell")]
 
 
 @pytest.mark.parametrize(
@@ -322,7 +348,7 @@ def test_free_text_that_is_no_text_is_wrong(body: object, write_history: WriteHi
 def test_an_earlier_wording_of_the_model_is_its_own_too(write_history: WriteHistory) -> None:
     run = write_history(INVOICE.name).starts().goes_on(until="pay")
     earlier = json.dumps({"note": "The amounts agree. Thank you. (K1)"})
-    run.events.insert(3, reply(earlier))
+    run.events.insert(3, {**reply(earlier), "step": "match"})
     run.approval("pay").does("pay").does("note", text="The amounts agree. Thank you. (K1)").does("tell")
     assert wrongs(INVOICE.name, run.events) == []
 
