@@ -317,7 +317,10 @@ class Workflow:
 
         `now` tells workflow seconds; time stands still where it is left out.
         """
-        return Records.seeded(self.world, now) if self._opens is None else self._opens()
+        if self._opens is not None:
+            return self._opens()
+        polled = {step.tool: step.every_seconds for step in self.steps.values() if step.tool and step.every_seconds}
+        return Records.seeded(self.world, now, polled)
 
     @cached_property
     def plan(self) -> dict[str, Any]:

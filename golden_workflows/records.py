@@ -64,15 +64,27 @@ class Records:
     created: dict[str, int] = field(default_factory=dict)
     now: Callable[[], float] = float
     """Workflow seconds since some moment; time stands still where nobody tells it."""
+    polled: Mapping[str, float] = field(default_factory=dict)
+    """The workflow seconds that go by between two polls with a tool.
+
+    What is polled has got so far by how often it was read, so that the same run polls as often on any machine.
+    """
     written: dict[tuple[str, str], float] = field(default_factory=dict)
     """When each record that the run wrote was last written."""
+    polls: dict[tuple[str, str], int] = field(default_factory=dict)
+    """How often each record has been polled since then."""
 
     @classmethod
-    def seeded(cls, world: Mapping[str, Mapping[str, Mapping[str, Any]]], now: Callable[[], float] = float) -> Records:
+    def seeded(
+        cls,
+        world: Mapping[str, Mapping[str, Mapping[str, Any]]],
+        now: Callable[[], float] = float,
+        polled: Mapping[str, float] | None = None,
+    ) -> Records:
         """The seed records of a workflow, every one at version 1; `now` tells workflow seconds."""
         collections = copy.deepcopy({name: dict(records) for name, records in world.items()})
         versions = {(name, key): 1 for name, records in collections.items() for key in records}
-        return cls(collections, versions, now=now)  # type: ignore[arg-type]
+        return cls(collections, versions, now=now, polled=polled or {})  # type: ignore[arg-type]
 
     def version(self, record: str) -> int:
         """The version of ``collection/id``; 0 where there is no such record."""
@@ -95,7 +107,7 @@ class Records:
             if key not in records:
                 raise Unservable(404, f"{does.collection} has no {key!r}")
             return Answer(
-                {"id": key, **copy.deepcopy(records[key]), **self._matured(does, key)},
+                {"id": key, **copy.deepcopy(records[key]), **self._matured(tool, key)},
                 self._tag(does.collection, [key]),
                 f"{does.collection}/{key}",
             )
@@ -136,14 +148,19 @@ class Records:
         self.collections.setdefault(does.collection, {})[key] = written
         self.versions[(does.collection, key)] = self.versions.get((does.collection, key), 0) + 1
         self.written[(does.collection, key)] = self.now()
+        self.polls.pop((does.collection, key), None)
         return Answer(result, self._tag(does.collection, [key]), f"{does.collection}/{key}")
 
-    def _matured(self, does: Does, key: str) -> dict[str, Any]:
+    def _matured(self, tool: Tool, key: str) -> dict[str, Any]:
         """The field of a record that has come to its value since the run wrote it; empty where none has."""
-        written = self.written.get((does.collection, key))
-        if does.matures is None or written is None or self.now() - written < does.matures.after_seconds:
+        matures, record = tool.does.matures, (tool.does.collection, key)
+        if matures is None or record not in self.written:
             return {}
-        return {does.matures.field: copy.deepcopy(does.matures.value)}
+        gone_by = self.now() - self.written[record]
+        if tool.name in self.polled:
+            gone_by = self.polls.get(record, 0) * self.polled[tool.name]
+            self.polls[record] = self.polls.get(record, 0) + 1
+        return {matures.field: copy.deepcopy(matures.value)} if gone_by >= matures.after_seconds else {}
 
     def _refuse(self, does: Does, key: str, arguments: Mapping[str, Any]) -> None:
         """Raise Unservable where a record is in the way of a write."""

@@ -9,7 +9,7 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Event", "History", "Unwritable", "by_run", "of", "read_history", "write_line"]
+__all__ = ["Event", "History", "Unwritable", "by_run", "cut_torn_line", "of", "read_history", "write_line"]
 
 Event = Mapping[str, Any]
 """``{"t": monotonic seconds since the trial began, "who": party, "what": event, …data}``"""
@@ -42,6 +42,14 @@ class History:
     def close(self) -> None:
         """Close the file; closing again does nothing."""
         self._file.close()
+
+
+def cut_torn_line(path: Path) -> None:
+    """Cut off a last line that a crash or a full disk left unfinished; what is written next would be joined to it."""
+    if path.is_file():
+        # Cut in place: written anew, a crash on the way would lose everything.
+        with path.open("r+b") as file:
+            file.truncate(file.read().rfind(b"\n") + 1)
 
 
 def write_line(file: FileIO, path: Path, value: Mapping[str, Any]) -> None:

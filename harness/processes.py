@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Mapping
@@ -37,7 +38,8 @@ CLOSE_SECONDS = 5.0
 
 
 ENGINES_OWN = ("DBOS_", "LANGCHAIN_", "LANGGRAPH_", "LANGSMITH_", "OPENAI_", "OTEL_", "PG", "RESTATE_", "TEMPORAL_")
-SECRETS = ("_KEY", "_PASSWORD", "_SECRET", "_TOKEN")
+SECRETS = re.compile("KEY|TOKEN|SECRET|PASSW|CREDENTIAL|JWT", re.IGNORECASE)
+"""What the name of a variable holds whose value is nobody's business."""
 
 
 def plain_environment() -> dict[str, str]:
@@ -48,7 +50,7 @@ def plain_environment() -> dict[str, str]:
     return {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(ENGINES_OWN) and not name.upper().endswith(SECRETS)
+        if not name.startswith(ENGINES_OWN) and not SECRETS.search(name)
     }
 
 

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kintsugi.harness.history import Event, Unwritable, read_history, write_line
+from kintsugi.harness.history import Event, Unwritable, cut_torn_line, read_history, write_line
 from kintsugi.harness.records import TrialResult
 from kintsugi.scenarios.trial import Trial
 
@@ -192,11 +192,7 @@ class Results:
             self._lock = None
 
     def _drop_half_line(self) -> None:
-        path = self.folder / "trials.jsonl"
-        if path.is_file():
-            # Cut in place: written anew, a crash on the way would lose every verdict.
-            with path.open("r+b") as file:
-                file.truncate(file.read().rfind(b"\n") + 1)
+        cut_torn_line(self.folder / "trials.jsonl")
 
     @property
     def state_folder(self) -> Path:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kintsugi.golden_workflows.spec import FileProblem
-from kintsugi.harness.history import write_line
+from kintsugi.harness.history import cut_torn_line, write_line
 from kintsugi.harness.results import write_atomically
 
 __all__ = ["Outcome", "Place", "Recording", "Tape", "read_head"]
@@ -49,6 +49,7 @@ class Recording:
                 write_atomically(folder / HEAD, json.dumps(head, indent=1) + "\n")
             elif (known := read_head(folder))["model"] != head["model"]:
                 raise FileProblem(f"{folder}: holds answers of {known['model']}, not of {head['model']}; take another")
+            cut_torn_line(self._path)
             self._file = self._path.open("ab", buffering=0)
         except OSError as error:
             raise FileProblem(f"{folder}: no cassette can be written there: {error.strerror}") from error

@@ -25,6 +25,8 @@ EXTRA = "a real model needs litellm: pip install 'kintsugi-bench[models]'"
 MESSAGE_CHARACTERS_MAX = 500
 SECRET_CHARACTERS_MIN = 6
 """A shorter value is no key, and would be found in any text."""
+IN_A_REPLY_MIN = 16
+"""In what a model says, a shorter value may well be a word: `refund` is no less one where it is a password too."""
 NOTHING_WORKS = {401: "does not take the key", 403: "does not allow it", 404: "does not have it"}
 """What no SUT can do anything about."""
 TIMED_OUT = 504
@@ -138,13 +140,13 @@ async def _warm(litellm: Any) -> None:
 def _plain(completion: Any) -> Any:
     """A completion as JSON, as litellm gives it, whatever the provider."""
     text = json.dumps(completion.model_dump(exclude_none=True), default=str, ensure_ascii=False)
-    return json.loads(redacted(text))
+    return json.loads(redacted(text, IN_A_REPLY_MIN))
 
 
-def redacted(text: str) -> str:
-    """Text without any key that this process has in its environment."""
+def redacted(text: str, characters_min: int = SECRET_CHARACTERS_MIN) -> str:
+    """Text without any key, of so many characters or more, that this process has in its environment."""
     for name, value in os.environ.items():
-        if name.upper().endswith((*SECRETS, "_KEY_ID")) and len(value) >= SECRET_CHARACTERS_MIN:
+        if SECRETS.search(name) and len(value) >= characters_min:
             text = text.replace(value, f"[{name}]")
     return text
 

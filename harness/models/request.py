@@ -151,7 +151,8 @@ def as_good(workflow: Workflow, wanted: Wanted, right: Reply, reply: Reply, requ
     if wanted.kind == "answer":
         form = (request.get("response_format") or {}).get("json_schema") or {}
         value = _parsed(reply.message.get("content"))
-        return not calls and value is not None and _satisfies(value, form.get("schema") or {})
+        whole = reply.finish_reason == "stop" and not calls and value is not None
+        return whole and _satisfies(value, form.get("schema") or {})
     if len(calls) != 1 or not right.message.get("tool_calls"):
         return False
     made, due = calls[0]["function"], right.message["tool_calls"][0]["function"]

@@ -12,7 +12,7 @@ from typing import Any
 from kintsugi.golden_workflows.chains import naive, optimized
 from kintsugi.golden_workflows.spec import Workflow
 from kintsugi.golden_workflows.walk import walk
-from kintsugi.harness.history import Unwritable, write_line
+from kintsugi.harness.history import Unwritable, cut_torn_line, write_line
 from kintsugi.harness.models.answers import NoneAtAll
 from kintsugi.harness.models.cassette import Outcome
 from kintsugi.harness.models.request import ANSWER_TOKENS_MAX, answer_tokens_max, read_completion
@@ -28,8 +28,6 @@ TROUBLE_FACTOR = 3.0
 """What repeats, corrections, thinking and a tokenizer that counts otherwise may come to, over a run without trouble."""
 LONGER_FACTOR = 3
 """How much longer a prompt may get than the longest of the reference trajectory, or be counted."""
-CHARACTERS_PER_TOKEN_MIN = 2
-"""Fewer characters in a token than any tokenizer of today takes of JSON: what a prompt costs at the most."""
 TURN_TOKENS = 20
 """What a turn of a conversation holds beside arguments and results: names, ids, roles."""
 
@@ -119,6 +117,7 @@ class Meter:
     def __init__(self, price: ModelPrice, limit: float | None, path: Path) -> None:
         self._price, self._limit, self._path = price, limit, path
         self._reserved = 0.0
+        cut_torn_line(path)
         self.spent = spent_so_far(path)
 
     @contextmanager
@@ -140,7 +139,8 @@ class Meter:
             self._keep(trial, call.usd)
 
     def _worst(self, request: Mapping[str, Any]) -> float:
-        prompt = len(json.dumps(request, ensure_ascii=False)) // CHARACTERS_PER_TOKEN_MIN
+        # No tokenizer makes more than one token of a byte.
+        prompt = len(json.dumps(request, ensure_ascii=False).encode())
         return _usd(self._price, prompt, 0, answer_tokens_max(request))
 
     def _keep(self, trial: str, usd: float) -> None:

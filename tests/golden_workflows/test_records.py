@@ -162,6 +162,17 @@ def test_a_record_that_the_run_wrote_matures_with_time_and_is_stored_as_it_was()
     assert records.read(watch, {"id": "B-2"}).result["on"] is False, "it counts from the last write"
 
 
+def test_what_is_polled_matures_with_the_polls_on_however_slow_a_machine() -> None:
+    clock = [0.0]
+    watch = tool(op="get", id="= args.id", matures={"field": "on", "value": True, "after_seconds": 60})
+    update = tool(op="update", id="= args.id", set={"on": False})
+    records = Records.seeded(WORLD, lambda: clock[0], {watch.name: 25.0})
+    for _ in range(2):
+        records.write(update, {"id": "B-2"})
+        clock[0] += 1000
+        assert [records.read(watch, {"id": "B-2"}).result["on"] for _ in range(5)] == [False, False, False, True, True]
+
+
 @pytest.mark.parametrize(
     ("act", "status"),
     [

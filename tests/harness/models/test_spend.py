@@ -18,8 +18,8 @@ PRICE = ModelPrice(
     name="m", source="", input_usd_per_million=1.0, cached_input_usd_per_million=0.5, output_usd_per_million=10.0
 )
 REQUEST: dict[str, Any] = {"messages": [{"role": "user", "content": "x" * 2000}], "max_tokens": 1000}
-WORST = 0.011
-"""A thousand tokens of an answer, and a thousand or a little more of the prompt."""
+WORST = 0.012
+"""A thousand tokens of an answer, and one for each byte of the prompt: two thousand or a little more."""
 
 
 def completion(prompt: int, cached: int, answer: int) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def test_a_call_that_was_given_up_may_have_cost_all(tmp_path: Path) -> None:
 def test_no_call_is_made_that_might_pass_the_limit(tmp_path: Path) -> None:
     meter = Meter(PRICE, 2.5 * WORST, tmp_path / "spend.jsonl")
     with meter.call("t1", REQUEST) as one, meter.call("t2", REQUEST) as two:
-        with pytest.raises(NoneAtAll, match=r"the spend limit of \$0.0275 is reached"), meter.call("t3", REQUEST):
+        with pytest.raises(NoneAtAll, match=r"the spend limit of \$0.03 is reached"), meter.call("t3", REQUEST):
             raise AssertionError("a third one may cost more than is left")
         one.ended(completion(1000, 0, 10))
         two.ended(completion(1000, 0, 10))
@@ -94,3 +94,12 @@ def test_what_was_spent_before_a_crash_counts(tmp_path: Path) -> None:
     assert meter.spent == 0.75
     with pytest.raises(NoneAtAll, match=r"\$0.7500 are spent"), meter.call("t3", REQUEST):
         raise AssertionError
+
+
+def test_what_is_spent_after_a_crash_is_not_joined_to_the_torn_line(tmp_path: Path) -> None:
+    path = tmp_path / "spend.jsonl"
+    path.write_text('{"trial": "t1", "usd": 0.25}\n{"trial": "t2", "us')
+    meter = Meter(PRICE, None, path)
+    with meter.call("t2", REQUEST) as call:
+        call.ended(completion(1000, 0, 10))
+    assert spent_so_far(path) == pytest.approx(0.25 + 0.0011)
