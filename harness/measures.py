@@ -66,10 +66,11 @@ def _proposed(workflow: Workflow, events: Sequence[Event]) -> dict[str, Count]:
         if (event["who"], event["what"]) == ("human", "decided") and event["decision"] in {"approve", "amend"}:
             asked = questions[event["question"]]
             granted.add((asked["tool"], canonical(asked["arguments"])))
-        if (event["who"], event["what"]) != ("gateway", "reply") or event["damaged"] or event["wants"] != "call":
+        if (event["who"], event["what"]) != ("gateway", "reply") or event["damaged"] or event["wants"] == "answer":
             continue
-        right = event["right"]
-        for call in event["message"].get("tool_calls") or [None]:
+        # When all is done no call is right, and to make none is no choice of a tool.
+        right = event["right"] if event["wants"] == "call" else {"function": None}
+        for call in event["message"].get("tool_calls") or ([None] if event["wants"] == "call" else []):
             function = call["function"]["name"] if call else ""
             selection[0] += function in {right["function"], *_polling(workflow, event["step"])}
             selection[1] += 1

@@ -12,7 +12,21 @@ if TYPE_CHECKING:
     from kintsugi.harness.script import Reply, Wanted
     from kintsugi.scenarios.trial import Trial
 
-__all__ = ["Answer", "Asked", "Model", "NoAnswer", "NoneAtAll", "Refused", "Tokens"]
+__all__ = [
+    "BROKEN_OFF",
+    "MAY_BE_CHARGED",
+    "TIMED_OUT",
+    "Answer",
+    "Asked",
+    "Model",
+    "NoAnswer",
+    "NoneAtAll",
+    "Refused",
+    "Tokens",
+]
+
+BROKEN_OFF, TIMED_OUT = MAY_BE_CHARGED = (502, 504)
+"""The statuses of a request that went out and was not answered: an answer may have been made all the same."""
 
 
 @dataclass(frozen=True)

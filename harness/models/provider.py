@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from kintsugi.golden_workflows.spec import FileProblem
-from kintsugi.harness.models.answers import NoneAtAll
+from kintsugi.harness.models.answers import BROKEN_OFF, TIMED_OUT, NoneAtAll
 from kintsugi.harness.models.cassette import Outcome
 from kintsugi.harness.processes import SECRETS
 
@@ -29,7 +29,6 @@ IN_A_REPLY_MIN = 16
 """In what a model says, a shorter value may well be a word: `refund` is no less one where it is a password too."""
 NOTHING_WORKS = {401: "does not take the key", 403: "does not allow it", 404: "does not have it"}
 """What no SUT can do anything about."""
-TIMED_OUT = 504
 NO_KEY = "none"
 """What a server of one's own is sent where the environment holds no key."""
 NO_RETRIES = {"num_retries": 0, "max_retries": 0}
@@ -83,7 +82,7 @@ class Provider:
         except Exception as error:  # noqa: BLE001 - whatever goes wrong there is told to the SUT, as a server would
             if isinstance(error, self._litellm.Timeout):
                 return _refused(TIMED_OUT, f"no answer within {seconds:g} s")
-            status = _status(error)
+            status = BROKEN_OFF if _broken_off(error) else _status(error)
             said = redacted(" ".join(str(error).split()))[:MESSAGE_CHARACTERS_MAX]
             if status in NOTHING_WORKS:
                 why = f"{self.name}: its provider {NOTHING_WORKS[status]} ({status}): {said}"
@@ -159,6 +158,17 @@ def _status(error: Exception) -> int:
     """The status that the provider gave; 502 where there was none."""
     status = getattr(error, "status_code", None)
     return status if isinstance(status, int) and 400 <= status <= 599 else 502
+
+
+def _broken_off(error: BaseException) -> bool:
+    """Whether the connection was lost after it had been made, so that the request may have been served."""
+    import httpx
+
+    causes: list[BaseException] = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and cause not in causes:
+        causes.append(cause)
+    lost = [cause for cause in causes if isinstance(cause, httpx.TransportError)]
+    return any(not isinstance(cause, (httpx.ConnectError, httpx.ConnectTimeout)) for cause in lost)
 
 
 def _retry_after(error: Exception) -> str:

@@ -13,7 +13,7 @@ from kintsugi.golden_workflows.chains import naive, optimized
 from kintsugi.golden_workflows.spec import Workflow
 from kintsugi.golden_workflows.walk import walk
 from kintsugi.harness.history import Unwritable, cut_torn_line, write_line
-from kintsugi.harness.models.answers import NoneAtAll
+from kintsugi.harness.models.answers import MAY_BE_CHARGED, NoneAtAll
 from kintsugi.harness.models.cassette import Outcome
 from kintsugi.harness.models.request import ANSWER_TOKENS_MAX, answer_tokens_max, read_completion
 from kintsugi.harness.models.tokens import tokens_of
@@ -99,11 +99,11 @@ class Call:
         self._price, self._request = price, request
 
     def ended(self, outcome: Outcome) -> None:
-        """Charge what came of it: an error costs nothing; what no answer came to in time may have cost all it could."""
+        """Charge what came of it: an error costs nothing; what no whole answer came to may have cost all it could."""
         if "completion" in outcome:
             _, tokens = read_completion(outcome["completion"], self._request)
             self.usd = _usd(self._price, tokens.prompt, tokens.cached, tokens.completion)
-        elif outcome["refused"]["status"] != 504:
+        elif outcome["refused"]["status"] not in MAY_BE_CHARGED:
             self.usd = 0.0
 
 

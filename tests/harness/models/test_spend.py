@@ -60,7 +60,7 @@ def test_what_the_provider_counts_is_what_is_charged(tmp_path: Path) -> None:
     assert spent_so_far(tmp_path / "spend.jsonl") == pytest.approx(meter.spent)
 
 
-@pytest.mark.parametrize(("status", "charged"), [(429, False), (500, False), (504, True)])
+@pytest.mark.parametrize(("status", "charged"), [(429, False), (500, False), (502, True), (504, True)])
 def test_an_error_costs_nothing_and_a_time_out_may_have_cost_all(tmp_path: Path, status: int, charged: bool) -> None:
     meter = Meter(PRICE, None, tmp_path / "spend.jsonl")
     with meter.call("t1", REQUEST) as call:
