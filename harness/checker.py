@@ -13,12 +13,9 @@ from dataclasses import dataclass
 from kintsugi.faults import actions as acts
 from kintsugi.golden_workflows.spec import Drift, Effect, Workflow
 from kintsugi.harness.effects import (
-    expected_effects,
+    held_against,
     missing_effects,
-    prose_of,
-    said_anew,
     there_at_its_end,
-    wrong_effects,
 )
 from kintsugi.harness.halts import judge_halts
 from kintsugi.harness.history import Event, by_run, of
@@ -100,20 +97,15 @@ def _run(workflow: Workflow, trial: Trial, mine: Sequence[Event]) -> _Run:
     drifted = trial.drift if of(mine, "world", "drift") else None
     # A record that changed too early or too late to be noticed leaves either truth right.
     truths = [drifted, None] if drifted and _drift_problem(workflow, trial, mine) else [drifted]
-    expected = [expected_effects(workflow, truth, mine) for truth in truths]
-    actual, prose = of(mine, "world", "effect"), prose_of(mine)
-    anew = said_anew(workflow, workflow.drifts[drifted].record, mine) if drifted else None
-    wrong = [
-        next(wrong_effects(workflow, truth, effects, actual, prose, anew if truth else None), None)
-        for truth, effects in zip(truths, expected, strict=True)
-    ]
+    held = [held_against(workflow, truth, mine) for truth in truths]
+    (expected, _), wrong = held[0], [next(found, None) for _, found in held]
     halts = tuple(judge_halts(workflow, drifted, mine))
     unflagged = ""
-    if drifted and _is_to_be_flagged(workflow.drifts[drifted], expected[0], mine):
+    if drifted and _is_to_be_flagged(workflow.drifts[drifted], expected, mine):
         told = any(halt.kind == "stale" and halt.justified for halt in halts)
         unflagged = "" if told else f"nobody was told that {workflow.drifts[drifted].record} had changed"
     heedless = acted_while_paused(mine)
-    return _Run(mine, expected[0], str(wrong[0]) if all(wrong) else heedless, unflagged, halts)
+    return _Run(mine, expected, str(wrong[0]) if all(wrong) else heedless, unflagged, halts)
 
 
 def _is_to_be_flagged(drift: Drift, expected: Sequence[Effect], mine: Sequence[Event]) -> bool:

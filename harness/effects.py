@@ -20,6 +20,7 @@ __all__ = [
     "Said",
     "Wrong",
     "expected_effects",
+    "held_against",
     "missing_effects",
     "prose_of",
     "said_anew",
@@ -155,6 +156,19 @@ def wrong_effects(
         if order[match.step] < furthest:
             yield _wrong("out of order", event)
         furthest = max(furthest, order[match.step])
+
+
+def held_against(
+    workflow: Workflow, drifted: str | None, events: Sequence[Event]
+) -> tuple[list[Effect], Iterator[Wrong]]:
+    """What is right for a run, by the truth of the seed or of a drift, and every effect of it that is wrong by that.
+
+    `events` are the run's.
+    """
+    expected = expected_effects(workflow, drifted, events)
+    anew = said_anew(workflow, workflow.drifts[drifted].record, events) if drifted else None
+    actual = of(events, "world", "effect")
+    return expected, wrong_effects(workflow, drifted, expected, actual, prose_of(events), anew)
 
 
 def there_at_its_end(events: Sequence[Event]) -> list[Event]:

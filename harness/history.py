@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterable, Mapping
 from io import FileIO
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Event", "History", "Unwritable", "by_run", "cut_torn_line", "of", "read_history", "write_line"]
+__all__ = [
+    "Event",
+    "History",
+    "Unwritable",
+    "append_line",
+    "by_run",
+    "cut_torn_line",
+    "of",
+    "read_history",
+]
 
 Event = Mapping[str, Any]
 """``{"t": monotonic seconds since the trial began, "who": party, "what": event, …data}``"""
@@ -36,7 +46,7 @@ class History:
         """Record an event and return it; it has been handed to the operating system when this returns."""
         event = {"t": round(time.monotonic() - self._started, 6), "who": who, "what": what, **data}
         self.events.append(event)
-        write_line(self._file, self._path, event)
+        _write_line(self._file, self._path, event)
         return event
 
     def close(self) -> None:
@@ -45,14 +55,14 @@ class History:
 
 
 def cut_torn_line(path: Path) -> None:
-    """Cut off a last line that a crash or a full disk left unfinished; what is written next would be joined to it."""
+    """Cut off a last line that a crash left unfinished; what is written next would be joined to it."""
     if path.is_file():
         # Cut in place: written anew, a crash on the way would lose everything.
         with path.open("r+b") as file:
             file.truncate(file.read().rfind(b"\n") + 1)
 
 
-def write_line(file: FileIO, path: Path, value: Mapping[str, Any]) -> None:
+def _write_line(file: FileIO, path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON object as one line, all of it. Raises Unwritable, and has then written a part of the line at most.
 
     In ASCII: what a SUT sends may hold anything, even halves of characters that no encoding can write.
@@ -64,6 +74,22 @@ def write_line(file: FileIO, path: Path, value: Mapping[str, Any]) -> None:
             left = left[file.write(left) :]
     except OSError as error:
         raise Unwritable(f"{path}: can't be written: {error.strerror}") from error
+
+
+def append_line(path: Path, value: Mapping[str, Any]) -> None:
+    """Add a JSON object to a file of lines, all of it or nothing, for good when this returns. Raises Unwritable."""
+    try:
+        file = path.open("ab", buffering=0)
+    except OSError as error:
+        raise Unwritable(f"{path}: can't be written: {error.strerror}") from error
+    with file:
+        begins = file.seek(0, os.SEEK_END)
+        try:
+            _write_line(file, path, value)
+        except Unwritable:
+            # Half a line would spoil the next one, where some room is found again.
+            file.truncate(begins)
+            raise
 
 
 def read_history(path: Path) -> list[Event]:

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from kintsugi.harness.history import Event, Unwritable, cut_torn_line, read_history, write_line
+from kintsugi.harness.history import Event, Unwritable, append_line, cut_torn_line, read_history
 from kintsugi.harness.records import TrialResult
 from kintsugi.scenarios.trial import Trial
 
@@ -166,7 +166,7 @@ class Results:
                         f"{self.folder}: was begun with {key} {earlier.get(key)!r}, not {asked[key]!r}; "
                         "resume it as it was begun"
                     )
-            self._drop_half_line()
+            cut_torn_line(self.folder / "trials.jsonl")
         else:
             write_atomically(begun, json.dumps(dict(asked), indent=1) + "\n")
         self.must_have_room()
@@ -191,9 +191,6 @@ class Results:
             os.close(self._lock)
             self._lock = None
 
-    def _drop_half_line(self) -> None:
-        cut_torn_line(self.folder / "trials.jsonl")
-
     @property
     def state_folder(self) -> Path:
         """Where the trials that are under way keep their state; gone at the end.
@@ -204,19 +201,7 @@ class Results:
 
     def append(self, result: TrialResult) -> None:
         """Add a verdict; it has been handed to the operating system when this returns. Raises Unwritable."""
-        path = self.folder / "trials.jsonl"
-        try:
-            file = path.open("ab", buffering=0)
-        except OSError as error:
-            raise Unwritable(f"{path}: can't be written: {error.strerror}") from error
-        with file:
-            begins = file.seek(0, os.SEEK_END)
-            try:
-                write_line(file, path, result.to_json())
-            except Unwritable:
-                # Half a line would spoil the next one, where some room is found again.
-                file.truncate(begins)
-                raise
+        append_line(self.folder / "trials.jsonl", result.to_json())
 
     def note_suts(self, how: Mapping[str, Mapping[str, Any]]) -> None:
         """Keep how each SUT was run this time; what an earlier part of the run used of its server is added to."""

@@ -10,12 +10,9 @@ from kintsugi.faults import FAULTS
 from kintsugi.golden_workflows.spec import Effect, Workflow
 from kintsugi.harness.effects import (
     Wrong,
-    expected_effects,
+    held_against,
     missing_effects,
-    prose_of,
-    said_anew,
     there_at_its_end,
-    wrong_effects,
 )
 from kintsugi.harness.history import Event, of
 from kintsugi.harness.records import TrialResult
@@ -149,7 +146,7 @@ def _ledger(workflow: Workflow, trial: Trial, mine: Sequence[Event], result: Tri
     """Each effect of a run, with what is wrong with it, and each that should be there and is not."""
     actual = of(mine, "world", "effect")
     drifted = trial.drift if of(mine, "world", "drift") else None
-    held = [_held_against(workflow, truth, mine, actual) for truth in ([drifted, None] if drifted else [None])]
+    held = [_flaws(workflow, truth, mine) for truth in ([drifted, None] if drifted else [None])]
     # A record that changed at a moment at which nobody can have noticed leaves either truth right.
     wrong, missing = held[0] if result.verdict == "corrupted" else min(held, key=lambda one: len(one[0]) + len(one[1]))
     for event in actual:
@@ -164,11 +161,7 @@ def _ledger(workflow: Workflow, trial: Trial, mine: Sequence[Event], result: Tri
         yield "  nothing, as it should be"
 
 
-def _held_against(
-    workflow: Workflow, drifted: str | None, mine: Sequence[Event], actual: Sequence[Event]
-) -> tuple[dict[int, Wrong], list[Effect]]:
+def _flaws(workflow: Workflow, drifted: str | None, mine: Sequence[Event]) -> tuple[dict[int, Wrong], list[Effect]]:
     """What is wrong with the ledger of a run, by request, and what it lacks, by the truth of the seed or of a drift."""
-    expected = expected_effects(workflow, drifted, mine)
-    anew = said_anew(workflow, workflow.drifts[drifted].record, mine) if drifted else None
-    wrong = wrong_effects(workflow, drifted, expected, actual, prose_of(mine), anew)
+    expected, wrong = held_against(workflow, drifted, mine)
     return {each.request: each for each in wrong}, missing_effects(workflow, expected, there_at_its_end(mine))

@@ -191,15 +191,19 @@ def transaction(connection: sqlite3.Connection, *, fleeting: bool = False) -> It
     A power failure may take `fleeting` writes back. They hold the database's lock for no flush of the disk.
     """
     with _unavailable("the journal can't be written"):
-        connection.execute(f"PRAGMA synchronous={'NORMAL' if fleeting else 'FULL'}")
-        connection.execute("BEGIN IMMEDIATE")
+        if fleeting:
+            connection.execute("PRAGMA synchronous=NORMAL")
         try:
+            connection.execute("BEGIN IMMEDIATE")
             yield connection
             connection.execute("COMMIT")
         except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+        finally:
+            if fleeting:
+                connection.execute("PRAGMA synchronous=FULL")
 
 
 def append_rows(connection: sqlite3.Connection, run_id: str, events: Iterable[Event]) -> None:

@@ -18,6 +18,7 @@ from kintsugi.golden_workflows.spec import FileProblem, Workflow, load_workflows
 from kintsugi.harness import conformance
 from kintsugi.harness.adapters import ADAPTERS, Adapter, Unavailable
 from kintsugi.harness.adapters.command import NAME, load_adapter, verbs_of
+from kintsugi.harness.commands.new_files import must_be_new, write_new
 from kintsugi.harness.conformance import Called, Finding
 from kintsugi.harness.history import Event
 from kintsugi.harness.measures import delivered
@@ -176,18 +177,11 @@ def adapter_new_command(name: str, language: str) -> None:
     program, skeleton = LANGUAGES[language]
     agent = Path(name).with_suffix(Path(skeleton).suffix)
     adapter = Path(f"{name}.toml")
-    there = next((path for path in (adapter, agent) if path.exists()), None)
-    if there is not None:
-        raise FileProblem(f"{there}: is there already; choose another name, or another folder")
+    must_be_new((adapter, agent), "choose another name, or another folder")
     text = (SKELETONS / "adapter.toml").read_text(encoding="utf-8")
     about = f"An agent in {language}, a skeleton yet."
     for word, value in (("NAME", name), ("ABOUT", about), ("PROGRAM", program), ("AGENT", agent.name)):
         text = text.replace(word, value)
-    for path, content in ((agent, (SKELETONS / skeleton).read_text(encoding="utf-8")), (adapter, text)):
-        try:
-            with path.open("x", encoding="utf-8") as file:
-                file.write(content)
-        except OSError as error:
-            raise FileProblem(f"{path}: can't be written: {error.strerror}") from error
+    write_new({agent: (SKELETONS / skeleton).read_text(encoding="utf-8"), adapter: text})
     click.echo(f"wrote {adapter} and {agent}")
     click.echo(f"next: kintsugi adapter check {adapter}, then kintsugi run --adapter {adapter}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -101,23 +101,22 @@ class Behind:
 
     def open(
         self, prices: Prices, trials: Sequence[Trial], workflows: Mapping[str, Workflow], at_once: int, ledger: Path
-    ) -> tuple[Model, Callable[[], None]]:
-        """Who answers, once whatever it needs is there and the user has agreed to what it costs; and what closes it.
+    ) -> Model:
+        """Who answers, once whatever it needs is there and the user has agreed to what it costs.
 
         Raises FileProblem where something is missing, or the user does not agree: nothing has been asked by then.
         """
         if not self.real:
-            return Scripted(), lambda: None
+            return Scripted()
         if self.replay is not None:
-            return Taped(self.model, Tape(self.replay)), lambda: None
+            return Taped(self.model, Tape(self.replay))
         provider = Provider(self.model, self.model_base)
         expected = estimate(trials, workflows, prices.model, at_once=min(at_once, len(trials)))
         limit = self._agreed(expected, prices.model, spent_so_far(ledger))
         recording = None
         if self.record is not None:
             recording = Recording(self.record, {"model": self.model, "price": prices.model.model_dump()})
-        meter = Meter(prices.model, limit, ledger)
-        return Live(provider, meter, recording), recording.close if recording else lambda: None
+        return Live(provider, Meter(prices.model, limit, ledger), recording)
 
     def _agreed(self, expected: Estimate, price: ModelPrice, spent: float) -> float | None:
         """The limit that the user agrees to: as given, or what the run may cost at the most; None for none."""

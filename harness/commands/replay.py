@@ -99,7 +99,7 @@ def _runs(
         results.begin({"replay": trial.id}, resume=False)
         limits = (what.deadline_seconds, what.storm_calls_max)
         trials = list(dict.fromkeys([baseline, *again]))
-        model, close = answering.open(answering.table(), trials, workflows, jobs, Path(folder) / SPEND)
+        model = answering.open(answering.table(), trials, workflows, jobs, Path(folder) / SPEND)
         work = SuiteRun(workflows, results, jobs, 1, *limits, lambda _: None, adapters, model=model)
         try:
             asyncio.run(work.run(trials))
@@ -110,7 +110,6 @@ def _runs(
                 raise FileProblem(model.stopped)
             return [(results.history(run.id), done[run.id]) for run in again]
         finally:
-            close()
             results.end()
 
 

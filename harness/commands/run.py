@@ -100,7 +100,7 @@ def run_command(  # noqa: PLR0913 - the options of the command line, by keyword
     if resume and (folder / "run.json").is_file():
         recorded_source(results.run().get("source"))
     left = results.left(the_plan.trials) if resume else the_plan.trials
-    model, close = answering.open(prices, left, known, at_once, folder / SPEND)
+    model = answering.open(prices, left, known, at_once, folder / SPEND)
     results.begin(asked, resume=resume)
     for line in gap_lines(the_plan.gaps, missing):
         click.echo(f"not run: {line}", err=True)
@@ -108,7 +108,6 @@ def run_command(  # noqa: PLR0913 - the options of the command line, by keyword
     try:
         code = _run(narrowed, known, the_plan, results, at_once, own, model)
     finally:
-        close()
         results.end()
     if code == EXIT_INTERRUPTED:
         done = len(results.trials())

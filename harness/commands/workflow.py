@@ -14,6 +14,7 @@ from kintsugi.golden_workflows.reach import unreached, unused_tools
 from kintsugi.golden_workflows.reference import check_truth, trajectory
 from kintsugi.golden_workflows.sources import TAU2, source_of
 from kintsugi.golden_workflows.spec import HERE, FileProblem, known_tools, load_tools, load_workflow, workflow_files
+from kintsugi.harness.commands.new_files import must_be_new, write_new
 
 if TYPE_CHECKING:
     from kintsugi.golden_workflows.tau2 import Converted
@@ -103,19 +104,12 @@ def workflow_new_command(name: str, into: Path) -> None:
     workflow, tools = into / f"{name}.toml", into / "tools" / f"{parts[1]}.toml"
     if parts[0] == "tools":
         raise FileProblem(f"{name}: tools/ is where the tool files are; choose another class")
-    there = next((path for path in (workflow, tools) if path.exists()), None)
-    if there is not None:
-        raise FileProblem(f"{there}: is there already; choose another name, or another folder with --into")
+    must_be_new((workflow, tools), "choose another name, or another folder with --into")
     taken = next((tool for tool in known_tools(into / "tools") if tool.partition(".")[0] == parts[1]), None)
     if taken is not None:
         raise FileProblem(f"{name}: {taken.partition('.')[0]} is the name of a service already; choose another name")
-    for path, skeleton in ((tools, "tools.toml"), (workflow, "workflow.toml")):
-        text = (SKELETONS / skeleton).read_text(encoding="utf-8").replace("SERVICE", parts[1])
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("x", encoding="utf-8") as file:
-                file.write(text)
-        except OSError as error:
-            raise FileProblem(f"{path}: can't be written: {error.strerror}") from error
+    skeletons = {tools: "tools.toml", workflow: "workflow.toml"}
+    texts = {path: (SKELETONS / skeleton).read_text(encoding="utf-8") for path, skeleton in skeletons.items()}
+    write_new({path: text.replace("SERVICE", parts[1]) for path, text in texts.items()})
     click.echo(f"wrote {workflow} and {tools}")
     click.echo(f"next: kintsugi workflow check {workflow}, then kintsugi run --workflows {into}")

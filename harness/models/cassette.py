@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from kintsugi.golden_workflows.spec import FileProblem
-from kintsugi.harness.history import cut_torn_line, write_line
+from kintsugi.harness.history import append_line, cut_torn_line
 from kintsugi.harness.results import write_atomically
 
 __all__ = ["Outcome", "Place", "Recording", "Tape", "read_head"]
@@ -50,17 +50,13 @@ class Recording:
             elif (known := read_head(folder))["model"] != head["model"]:
                 raise FileProblem(f"{folder}: holds answers of {known['model']}, not of {head['model']}; take another")
             cut_torn_line(self._path)
-            self._file = self._path.open("ab", buffering=0)
+            self._path.touch()
         except OSError as error:
             raise FileProblem(f"{folder}: no cassette can be written there: {error.strerror}") from error
 
     def add(self, place: Place, asked: str, outcome: Outcome) -> None:
         """Keep an answer; it has been handed to the operating system when this returns. Raises Unwritable."""
-        write_line(self._file, self._path, {**asdict(place), "asked": asked, **outcome})
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+        append_line(self._path, {**asdict(place), "asked": asked, **outcome})
 
 
 class Tape:

@@ -12,7 +12,7 @@ from typing import Any
 from kintsugi.golden_workflows.chains import naive, optimized
 from kintsugi.golden_workflows.spec import Workflow
 from kintsugi.golden_workflows.walk import walk
-from kintsugi.harness.history import Unwritable, cut_torn_line, write_line
+from kintsugi.harness.history import append_line, cut_torn_line
 from kintsugi.harness.models.answers import MAY_BE_CHARGED, NoneAtAll
 from kintsugi.harness.models.cassette import Outcome
 from kintsugi.harness.models.request import ANSWER_TOKENS_MAX, answer_tokens_max, read_completion
@@ -144,14 +144,8 @@ class Meter:
         return _usd(self._price, prompt, 0, answer_tokens_max(request))
 
     def _keep(self, trial: str, usd: float) -> None:
-        if not usd:
-            return
-        try:
-            file = self._path.open("ab", buffering=0)
-        except OSError as error:
-            raise Unwritable(f"{self._path}: can't be written: {error.strerror}") from error
-        with file:
-            write_line(file, self._path, {"trial": trial, "usd": round(usd, 9)})
+        if usd:
+            append_line(self._path, {"trial": trial, "usd": round(usd, 9)})
 
 
 def spent_so_far(path: Path) -> float:

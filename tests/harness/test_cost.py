@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -6,22 +7,11 @@ import pytest
 from kintsugi.harness.comparisons import comparisons, two_by_two
 from kintsugi.harness.cost import repairs, sensitivity, spent
 from kintsugi.harness.metrics import measure
-from kintsugi.harness.prices import ComputePrice, HumanPrice, ModelPrice, Prices
+from kintsugi.harness.prices import load_prices
 from kintsugi.harness.records import Halt, Human, Storm, TrialResult, Usage
 
 MakeResult = Callable[..., TrialResult]
-ROUND = Prices(
-    model=ModelPrice(
-        name="round",
-        source="",
-        input_usd_per_million=1.0,
-        cached_input_usd_per_million=0.5,
-        output_usd_per_million=10.0,
-    ),
-    compute=ComputePrice(usd_per_cpu_hour=3600.0, source=""),
-    human=HumanPrice(usd_per_hour=60.0, source=""),
-)
-"""A dollar for a CPU second and for a person's minute."""
+ROUND = load_prices(Path(__file__).with_name("round_prices.toml"))
 
 
 def usd(amount: float) -> Usage:

@@ -558,17 +558,17 @@ async def test_a_sut_that_takes_for_ever_to_load_is_given_up(side: Path, monkeyp
 async def test_a_sut_that_is_ready_for_no_one_any_more_is_closed_in_peace(side: Path) -> None:
     """An interrupted run left a traceback: who had waited for it was gone."""
     go_on = side / "go_on"
-    (side / "waiting_side.py").write_text(
-        f"import os, time\nwhile not os.path.exists({str(go_on)!r}): time.sleep(0.01)\nCHAINS = {{}}\n"
-    )
+    os.mkfifo(go_on)
+    (side / "waiting_side.py").write_text(f"open({str(go_on)!r}).read()\nCHAINS = {{}}\n")
     launcher = Launcher("waiting_side", "probe_side:CHAINS")
     starting = asyncio.create_task(launcher.start())
-    async with asyncio.timeout(30):
-        while launcher._reader is None:
-            await asyncio.sleep(0.01)
+    # It is open for writing as soon as the launcher, which is loading the SUT, has opened it for reading.
+    held = await asyncio.wait_for(asyncio.to_thread(open, go_on, "w"), 30)
+    while launcher._reader is None:
+        await asyncio.sleep(0)
     starting.cancel()
     await asyncio.gather(starting, return_exceptions=True)
-    go_on.touch()
+    held.close()
     await launcher.close()
     assert launcher._reader.exception() is None
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from kintsugi.harness.comparisons import comparisons, two_by_two
 from kintsugi.harness.cost import spent
-from kintsugi.harness.prices import ComputePrice, HumanPrice, ModelPrice, Prices
+from kintsugi.harness.prices import load_prices
 from kintsugi.harness.rates import completed
 from kintsugi.harness.records import Halt, Human, TrialResult, Usage
 from kintsugi.harness.savings import MACHINE_PARTS, PEOPLE_PARTS, clean_work, saved_by
@@ -22,18 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 MakeResult = Callable[..., TrialResult]
-ROUND = Prices(
-    model=ModelPrice(
-        name="round",
-        source="",
-        input_usd_per_million=1.0,
-        cached_input_usd_per_million=0.5,
-        output_usd_per_million=10.0,
-    ),
-    compute=ComputePrice(usd_per_cpu_hour=3600.0, source=""),
-    human=HumanPrice(usd_per_hour=60.0, source=""),
-)
-"""A dollar for a million tokens, a CPU second, and a person's minute."""
+ROUND = load_prices(Path(__file__).with_name("round_prices.toml"))
 MILLION = 1_000_000
 REFUND = "finance/customer_refund"
 

@@ -21,7 +21,6 @@ def recorded(folder: Path, *outcomes: tuple[Place, Mapping[str, Any]]) -> Tape:
     recording = Recording(folder, {"model": "openai/m", "price": None})
     for place, outcome in outcomes:
         recording.add(place, "call of f at step s[0]", outcome)
-    recording.close()
     return Tape(folder)
 
 
