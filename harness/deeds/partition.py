@@ -56,8 +56,9 @@ async def _heal(blow: Blow, victim: Generation, cut: CutOff, *, seen: bool) -> N
             generation.wake()
     del session.cut_off[victim.node]
     cut.healed.set()
+    # Told before a container is connected: it may have been served by the time the engine says that it is.
+    blow.armed.tell("healed", victim, "its requests are served again" if seen else "the engine connects it again")
     connected = seen or await session.equipment["docker"].connect(victim.node)
-    blow.armed.tell("healed", victim, "its requests are served again" if seen else "the engine lists its network again")
     if not connected or (seen and not cut.kept):
         blow.armed.missed(f"it sent nothing in {seconds:g} s" if seen else "its container could not be connected again")
         return
