@@ -4,7 +4,7 @@ run.json            what was asked for: suite, seed, SUTs, filters
 trials.jsonl        one verdict a line, flushed as it happens
 histories/          one JSONL for each trial
 suts.json           how each SUT was run: settings, versions, its share of a server; or why it could not be
-spend.jsonl         what was paid for a real model, a line a call
+spend.jsonl         what was paid for a real model: the worst of each call before it, and what it came to
 summary.json, scorecard.html, junit.xml, summary.md, environment.json
 """
 

@@ -31,7 +31,7 @@ __all__ = ["REAL", "SPEND", "Behind", "answered_by", "by_real_model", "patient",
 REAL = "real"
 """The variance of a trial whose model is no script: nobody drew its mistakes."""
 SPEND = "spend.jsonl"
-"""In a results folder: what was paid for real models, one line for each call that cost something."""
+"""In a results folder: what was paid for real models; see harness/models/spend.py."""
 NO_LIMIT = "none"
 
 

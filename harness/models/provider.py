@@ -78,10 +78,10 @@ class Provider:
                 found = await self._litellm.acompletion(**request, **options, **self._more)
             return {"completion": _plain(found)}
         except TimeoutError:
-            return _refused(TIMED_OUT, f"no answer within {seconds:g} s")
+            return _refused(TIMED_OUT, f"no answer within {seconds:.3g} s")
         except Exception as error:  # noqa: BLE001 - whatever goes wrong there is told to the SUT, as a server would
             if isinstance(error, self._litellm.Timeout):
-                return _refused(TIMED_OUT, f"no answer within {seconds:g} s")
+                return _refused(TIMED_OUT, f"no answer within {seconds:.3g} s")
             status = BROKEN_OFF if _broken_off(error) else _status(error)
             said = redacted(" ".join(str(error).split()))[:MESSAGE_CHARACTERS_MAX]
             if status in NOTHING_WORKS:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from time import monotonic
+
 from kintsugi.harness.models.answers import Answer, Asked, NoAnswer, NoneAtAll, Refused
 from kintsugi.harness.models.cassette import Outcome, Place, Recording, Tape
 from kintsugi.harness.models.provider import Provider
@@ -51,8 +53,9 @@ class Live(_Real):
 
     async def _outcome(self, asked: Asked, request: dict[str, object], place: Place) -> Outcome:
         seconds = asked.workflow.policy.model_timeout_seconds
-        with self._meter.call(place.trial, request) as call:
-            outcome = await self._provider.complete(request, max(seconds - MARGIN_SECONDS, seconds / 2))
+        given_up = monotonic() + max(seconds - MARGIN_SECONDS, seconds / 2)
+        async with self._meter.call(place.trial, request) as call:
+            outcome = await self._provider.complete(request, given_up - monotonic())
             call.ended(outcome)
         if self._recording is not None:
             self._recording.add(place, _words(asked), outcome)

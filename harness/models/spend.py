@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+import os
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from math import fsum
 from pathlib import Path
 from typing import Any
 
 from kintsugi.golden_workflows.chains import naive, optimized
 from kintsugi.golden_workflows.spec import Workflow
 from kintsugi.golden_workflows.walk import walk
-from kintsugi.harness.history import append_line, cut_torn_line
+from kintsugi.harness.history import Unwritable, append_line, cut_torn_line
 from kintsugi.harness.models.answers import MAY_BE_CHARGED, NoneAtAll
 from kintsugi.harness.models.cassette import Outcome
 from kintsugi.harness.models.request import ANSWER_TOKENS_MAX, answer_tokens_max, read_completion
@@ -112,6 +115,11 @@ class Meter:
 
     `limit` is in US dollars and over the whole run, resumed parts included; None for none. A call is made only where
     the worst that it and all that are under way may cost still fits.
+
+    The ledger has up to two lines for a call: ``{"trial", "what": "reserved", "usd"}``, the worst that it may cost, on
+    the disk before it is made; and ``{"trial", "what": "settled", "usd"}``, what is to be added, mostly less than 0, so
+    that both come to what it did cost. So the sum of all lines is what the run has cost, whenever it was killed, and a
+    call whose end nobody saw counts as the worst. A line of 0 is not written.
     """
 
     def __init__(self, price: ModelPrice, limit: float | None, path: Path) -> None:
@@ -120,9 +128,9 @@ class Meter:
         cut_torn_line(path)
         self.spent = spent_so_far(path)
 
-    @contextmanager
-    def call(self, trial: str, request: Mapping[str, Any]) -> Iterator[Call]:
-        """A call that is made within. Raises NoneAtAll where it might pass the limit."""
+    @asynccontextmanager
+    async def call(self, trial: str, request: Mapping[str, Any]) -> AsyncIterator[Call]:
+        """A call that is made within. Raises NoneAtAll where it might pass the limit, and Unwritable."""
         worst = self._worst(request)
         if self._limit is not None and self.spent + self._reserved + worst > self._limit:
             raise NoneAtAll(
@@ -130,30 +138,50 @@ class Meter:
                 f"with this one may cost ${self._reserved + worst:.4f}"
             )
         call = Call(worst, self._price, request)
+        self._keep(trial, "reserved", worst)
         self._reserved += worst
         try:
+            if worst:
+                await asyncio.to_thread(_flush, self._path)
             yield call
+        except NoneAtAll:
+            # The provider's error, as a key that it does not take.
+            call.usd = 0.0
+            raise
         finally:
             self._reserved -= worst
             self.spent += call.usd
-            self._keep(trial, call.usd)
+            self._keep(trial, "settled", call.usd - worst)
 
     def _worst(self, request: Mapping[str, Any]) -> float:
         # No tokenizer makes more than one token of a byte.
         prompt = len(json.dumps(request, ensure_ascii=False).encode())
         return _usd(self._price, prompt, 0, answer_tokens_max(request))
 
-    def _keep(self, trial: str, usd: float) -> None:
+    def _keep(self, trial: str, what: str, usd: float) -> None:
         if usd:
-            append_line(self._path, {"trial": trial, "usd": round(usd, 9)})
+            append_line(self._path, {"trial": trial, "what": what, "usd": round(usd, 9)})
+
+
+def _flush(path: Path) -> None:
+    """Have what was written to a file outlive the machine's own crash. Raises Unwritable."""
+    try:
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise Unwritable(f"{path}: can't be written: {error.strerror}") from error
 
 
 def spent_so_far(path: Path) -> float:
-    """The US dollars that a ledger holds; a last line that was cut short by a crash is left out."""
+    """The US dollars that a ledger comes to, calls whose end nobody saw included as the worst that they may have cost.
+
+    A last line that was cut short by a crash is left out.
+    """
     if not path.is_file():
         return 0.0
     lines = path.read_text(encoding="utf-8").split("\n")[:-1]
-    return sum(float(json.loads(line)["usd"]) for line in lines)
+    # Exactly, so that what was given back is not still there as a rounding error.
+    return fsum(float(json.loads(line)["usd"]) for line in lines)
 
 
 def _usd(price: ModelPrice, prompt: int, cached: int, completion: int) -> float:

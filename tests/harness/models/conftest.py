@@ -99,12 +99,12 @@ def litellm() -> None:
 
 
 @pytest.fixture(scope="module")
-def new_provider() -> Iterator[Callable[[], FakeProvider]]:
-    """Opens providers that know ``finance/invoice_payment``."""
+def new_provider() -> Iterator[Callable[..., FakeProvider]]:
+    """Opens providers that know a workflow, ``finance/invoice_payment`` unless another is named."""
     opened: list[FakeProvider] = []
 
-    def new() -> FakeProvider:
-        opened.append(FakeProvider(load_workflows()["finance/invoice_payment"]))
+    def new(workflow: str = "finance/invoice_payment") -> FakeProvider:
+        opened.append(FakeProvider(load_workflows()[workflow]))
         return opened[-1]
 
     yield new
@@ -113,6 +113,6 @@ def new_provider() -> Iterator[Callable[[], FakeProvider]]:
 
 
 @pytest.fixture
-def provider(new_provider: Callable[[], FakeProvider]) -> FakeProvider:
+def provider(new_provider: Callable[..., FakeProvider]) -> FakeProvider:
     """A provider of the test's own."""
     return new_provider()

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import math
 import os
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +22,10 @@ from click.testing import CliRunner, Result
 from kintsugi.harness.cli import main
 from kintsugi.harness.history import of
 from kintsugi.harness.models import provider as provider_module
+from kintsugi.harness.models.spend import spent_so_far
 from kintsugi.harness.results import Results
+from kintsugi.harness.script import wanted_by
+from kintsugi.harness.session import TIME_SCALE
 
 if TYPE_CHECKING:
     from tests.harness.models.conftest import FakeProvider
@@ -46,6 +53,15 @@ fault = "worker_kill"
 forms = ["at_boundary"]
 shared = 1
 """
+POLLED = "operations/incident_response"
+POLLING = f"""
+name = "polling"
+version = 1
+about = "Trials that wait for a slow job, with a real model."
+workflows = ["{POLLED}"]
+suts = ["minimal+optimized", "naive+naive"]
+clean_seeds = 1
+"""
 PRICES = """
 [model]
 input_usd_per_million = 1.0
@@ -66,9 +82,10 @@ class Folder:
     """A folder with a suite, a price table, and what runs are to write."""
 
     path: Path
+    suite: str = SUITE
 
     def words(self, out: str, *more: str) -> list[str]:
-        (self.path / "few.toml").write_text(SUITE)
+        (self.path / "few.toml").write_text(self.suite)
         (self.path / "prices.toml").write_text(PRICES)
         return ["run", "--suite", str(self.path / "few.toml"), "--out", str(self.path / out), "--jobs", "4", *more]
 
@@ -77,8 +94,11 @@ class Folder:
 
     def asks(self, provider: FakeProvider, out: str, *more: str) -> Result:
         """Run with a model that a provider has."""
+        return CliRunner().invoke(main, self.asking(provider, out, *more))
+
+    def asking(self, provider: FakeProvider, out: str, *more: str) -> list[str]:
         priced = ("--prices", str(self.path / "prices.toml"))
-        return self.run(out, "--model", NAME, "--model-base", provider.url, *priced, *more)
+        return self.words(out, "--model", NAME, "--model-base", provider.url, *priced, *more)
 
     def results(self, out: str) -> Results:
         return Results.existing(self.path / out)
@@ -93,6 +113,15 @@ class Folder:
                 *((e["step"], e["message"], e["finish_reason"]) for e in of(results.history(name), "gateway", "reply")),
             ]
             for name, result in results.trials().items()
+        }
+
+    def asked(self, out: str) -> dict[str, list[Any]]:
+        """For each trial what was asked of the model, in order."""
+        results = self.results(out)
+        named = ("run", "step", "item", "n", "wants", "prompt_tokens")
+        return {
+            name: [[event[key] for key in named] for event in of(results.history(name), "gateway", "ask")]
+            for name in results.trials()
         }
 
     def holding(self, text: str) -> list[Path]:
@@ -254,6 +283,41 @@ def test_a_trial_of_a_real_model_is_replayed_from_its_cassette_or_not_at_all(rec
     assert CliRunner().invoke(main, [*words, "--replay", str(recorded.tape), "--times", "2"]).exit_code == 2
 
 
+def test_a_job_is_polled_as_often_from_a_cassette_as_with_a_model_that_is_slower_than_the_job(
+    tmp_path: Path, new_provider: Callable[..., FakeProvider]
+) -> None:
+    provider = new_provider(POLLED)
+    step = provider.workflow.steps["boot"]
+    matures = provider.workflow.tools[str(step.tool)].does.matures
+    assert matures is not None
+    assert step.every_seconds is not None
+    polls = 1 + math.ceil(matures.after_seconds / step.every_seconds)
+
+    async def slowly(request: Mapping[str, Any]) -> Any:
+        if wanted_by(provider.workflow, request).step == step.id:
+            # By the clock, the job that was begun before the first poll is done before it is answered.
+            await asyncio.sleep(matures.after_seconds * TIME_SCALE)
+        return provider.by_script(request)
+
+    provider.answers = lambda request, _: slowly(request)
+    folder, tape = Folder(tmp_path, POLLING), tmp_path / "cassette"
+    ended = folder.asks(provider, "out", "--record", str(tape), "--yes")
+    assert ended.exit_code == 0, ended.output
+    asked = len(provider.asked)
+    ended = folder.run("again", "--replay", str(tape))
+    assert ended.exit_code == 0, ended.output
+    assert len(provider.asked) == asked
+    assert folder.asked("again") == folder.asked("out")
+    assert folder.said("again") == folder.said("out")
+    for out in ("out", "again"):
+        results = folder.results(out)
+        ended_so = {(result.chain, result.verdict) for result in results.trials().values()}
+        assert ended_so == {("optimized", "correct"), ("naive", "correct")}
+        for name in results.trials():
+            reads = [event for event in of(results.history(name), "world", "read") if event["step"] == step.id]
+            assert len(reads) == polls, name
+
+
 # --- money --------------------------------------------------------------------------------------------------
 
 
@@ -275,6 +339,44 @@ def test_at_the_limit_no_further_call_is_made_and_a_higher_one_goes_on(folder: F
     ended = folder.asks(provider, "out", *few, "--spend-limit", "5", "--resume")
     assert ended.exit_code == 0, ended.output
     assert len(folder.results("out").trials()) == folder.results("out").run()["planned"]
+
+
+def test_what_a_killed_run_may_have_spent_counts_when_it_is_gone_on_with(
+    folder: Folder, provider: FakeProvider
+) -> None:
+    begun = threading.Event()
+
+    async def never() -> Any:
+        begun.set()
+        await asyncio.Event().wait()
+
+    provider.answers = lambda _, __: never()
+    few = ("--sut", "naive", "--yes", "--jobs", "1", "--model-timeout", str(SECONDS_MAX))
+    program = "from kintsugi.harness.cli import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program, *folder.asking(provider, "out", *few, "--spend-limit", "0.06")],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path[1:])},
+        stderr=subprocess.PIPE,
+    )
+    try:
+        assert begun.wait(SECONDS_MAX)
+    finally:
+        process.kill()
+        _, said = process.communicate(timeout=SECONDS_MAX)
+    assert process.returncode == -signal.SIGKILL, said
+    ledger = folder.path / "out" / "spend.jsonl"
+    (line,) = ledger.read_text().splitlines()
+    worst = json.loads(line)["usd"]
+    assert 0.04 < worst < 0.05, "an answer of 4,096 tokens, and a prompt"
+    provider.answers = lambda request, _: provider.by_script(request)
+    ended = folder.asks(provider, "out", *few, "--spend-limit", "0.06", "--resume")
+    assert ended.exit_code == 4, ended.output
+    assert f"the spend limit of $0.06 is reached: ${worst:.4f} are spent" in ended.output
+    assert len(provider.asked) == 1, "a second call might pass the limit"
+    ended = folder.asks(provider, "out", *few, "--spend-limit", "5", "--resume")
+    assert ended.exit_code == 0, ended.output
+    assert spent_so_far(ledger) > worst
+    assert {result.verdict for result in folder.results("out").trials().values()}.isdisjoint({"harness_error"})
 
 
 @pytest.mark.parametrize(

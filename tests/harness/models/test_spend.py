@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kintsugi.golden_workflows.spec import load_workflows
+from kintsugi.harness.history import Unwritable
 from kintsugi.harness.models.answers import NoneAtAll
 from kintsugi.harness.models.request import ANSWER_TOKENS_MAX
 from kintsugi.harness.models.spend import TROUBLE_FACTOR, Meter, estimate, spent_so_far
-from kintsugi.harness.prices import ModelPrice
+from kintsugi.harness.prices import ModelPrice, no_price
 from kintsugi.scenarios.trial import Trial
 
 PRICE = ModelPrice(
@@ -52,54 +55,127 @@ def test_an_estimate_grows_with_trials_calls_and_prices() -> None:
 # --- while --------------------------------------------------------------------------------------------------
 
 
-def test_what_the_provider_counts_is_what_is_charged(tmp_path: Path) -> None:
-    meter = Meter(PRICE, None, tmp_path / "spend.jsonl")
-    with meter.call("t1", REQUEST) as call:
+def lines(path: Path) -> list[tuple[str, float]]:
+    """What the lines of a ledger are for, and their dollars, rounded."""
+    found = [json.loads(line) for line in path.read_text().splitlines()]
+    return [(line["what"], round(line["usd"], 4)) for line in found]
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Path:
+    return tmp_path / "spend.jsonl"
+
+
+async def test_what_the_provider_counts_is_what_is_charged(ledger: Path) -> None:
+    meter = Meter(PRICE, None, ledger)
+    async with meter.call("t1", REQUEST) as call:
         call.ended(completion(1000, 600, 100))
     assert meter.spent == pytest.approx((400 * 1.0 + 600 * 0.5 + 100 * 10.0) / 1e6)
-    assert spent_so_far(tmp_path / "spend.jsonl") == pytest.approx(meter.spent)
+    assert spent_so_far(ledger) == pytest.approx(meter.spent)
 
 
 @pytest.mark.parametrize(("status", "charged"), [(429, False), (500, False), (502, True), (504, True)])
-def test_an_error_costs_nothing_and_a_time_out_may_have_cost_all(tmp_path: Path, status: int, charged: bool) -> None:
-    meter = Meter(PRICE, None, tmp_path / "spend.jsonl")
-    with meter.call("t1", REQUEST) as call:
+async def test_an_error_costs_nothing_and_a_time_out_may_have_cost_all(
+    ledger: Path, status: int, charged: bool
+) -> None:
+    meter = Meter(PRICE, None, ledger)
+    async with meter.call("t1", REQUEST) as call:
         call.ended({"refused": {"status": status, "message": "", "retry_after": ""}})
     assert meter.spent == pytest.approx(WORST if charged else 0.0, rel=0.05)
+    assert spent_so_far(ledger) == pytest.approx(meter.spent)
 
 
-def test_a_call_that_was_given_up_may_have_cost_all(tmp_path: Path) -> None:
-    meter = Meter(PRICE, None, tmp_path / "spend.jsonl")
-    with pytest.raises(KeyboardInterrupt), meter.call("t1", REQUEST):
-        raise KeyboardInterrupt
+async def test_a_call_that_was_given_up_may_have_cost_all(ledger: Path) -> None:
+    meter = Meter(PRICE, None, ledger)
+    with pytest.raises(KeyboardInterrupt):
+        async with meter.call("t1", REQUEST):
+            raise KeyboardInterrupt
     assert meter.spent == pytest.approx(WORST, rel=0.05)
+    assert spent_so_far(ledger) == pytest.approx(meter.spent)
 
 
-def test_no_call_is_made_that_might_pass_the_limit(tmp_path: Path) -> None:
-    meter = Meter(PRICE, 2.5 * WORST, tmp_path / "spend.jsonl")
-    with meter.call("t1", REQUEST) as one, meter.call("t2", REQUEST) as two:
-        with pytest.raises(NoneAtAll, match=r"the spend limit of \$0.03 is reached"), meter.call("t3", REQUEST):
-            raise AssertionError("a third one may cost more than is left")
+async def test_a_key_that_is_refused_costs_nothing(ledger: Path) -> None:
+    meter = Meter(PRICE, None, ledger)
+    with pytest.raises(NoneAtAll, match="does not take the key"):
+        async with meter.call("t1", REQUEST):
+            raise NoneAtAll("does not take the key")
+    assert meter.spent == spent_so_far(ledger) == 0
+
+
+async def test_no_call_is_made_that_might_pass_the_limit(ledger: Path) -> None:
+    meter = Meter(PRICE, 2.5 * WORST, ledger)
+    async with meter.call("t1", REQUEST) as one, meter.call("t2", REQUEST) as two:
+        with pytest.raises(NoneAtAll, match=r"the spend limit of \$0.03 is reached"):
+            async with meter.call("t3", REQUEST):
+                raise AssertionError("a third one may cost more than is left")
         one.ended(completion(1000, 0, 10))
         two.ended(completion(1000, 0, 10))
-    with meter.call("t3", REQUEST) as three:
+    async with meter.call("t3", REQUEST) as three:
         three.ended(completion(1000, 0, 10))
     assert meter.spent == pytest.approx(3 * 0.0011)
 
 
-def test_what_was_spent_before_a_crash_counts(tmp_path: Path) -> None:
-    path = tmp_path / "spend.jsonl"
-    path.write_text('{"trial": "t1", "usd": 0.25}\n{"trial": "t2", "usd": 0.5}\n{"trial": "t3", "us')
-    meter = Meter(PRICE, 0.76, path)
-    assert meter.spent == 0.75
-    with pytest.raises(NoneAtAll, match=r"\$0.7500 are spent"), meter.call("t3", REQUEST):
+# --- over a crash -------------------------------------------------------------------------------------------
+
+
+async def test_the_worst_of_a_call_is_on_the_disk_before_it_is_made(
+    ledger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_disk: list[bytes] = []
+    monkeypatch.setattr("os.fsync", lambda descriptor: on_disk.append(os.pread(descriptor, 2**16, 0)))
+    meter = Meter(PRICE, None, ledger)
+    async with meter.call("t1", REQUEST) as call:
+        assert on_disk == [ledger.read_bytes()]
+        assert [what for what, _ in lines(ledger)] == ["reserved"]
+        call.ended(completion(1000, 0, 10))
+    worst, more = lines(ledger)
+    assert (worst[0], more[0]) == ("reserved", "settled")
+    assert worst[1] == pytest.approx(WORST, rel=0.05)
+    assert worst[1] + more[1] == pytest.approx(0.0011)
+
+
+async def test_a_call_whose_end_nobody_saw_counts_as_the_worst_in_what_is_gone_on_with(ledger: Path) -> None:
+    before = Meter(PRICE, None, ledger)
+    async with before.call("t1", REQUEST) as one:
+        one.ended(completion(1000, 0, 10))
+    async with before.call("t2", REQUEST):
+        at_the_crash = ledger.read_text()
+    ledger.write_text(at_the_crash)
+    after = Meter(PRICE, 2.05 * WORST, ledger)
+    assert after.spent == pytest.approx(WORST + 0.0011, rel=0.05)
+    with pytest.raises(NoneAtAll, match=r"\$0.0132 are spent"):
+        async with after.call("t2", REQUEST):
+            raise AssertionError("with what the one under way may have cost, it may pass the limit")
+    assert ledger.read_text() == at_the_crash, "what was not called is not reserved"
+
+
+@pytest.mark.parametrize(("torn", "spent"), [("reserved", 0.0), ("settled", WORST)])
+async def test_what_is_spent_after_a_crash_is_not_joined_to_the_torn_line(
+    ledger: Path, torn: str, spent: float
+) -> None:
+    async with Meter(PRICE, None, ledger).call("t1", REQUEST) as call:
+        call.ended(completion(1000, 0, 10))
+    text = ledger.read_text()
+    ledger.write_text(text[: text.index(torn)])
+    assert spent_so_far(ledger) == pytest.approx(spent, rel=0.05)
+    meter = Meter(PRICE, None, ledger)
+    async with meter.call("t1", REQUEST) as call:
+        call.ended(completion(1000, 0, 10))
+    assert spent_so_far(ledger) == pytest.approx(spent + 0.0011, rel=0.05)
+
+
+async def test_a_call_whose_worst_can_t_be_written_is_not_made(tmp_path: Path) -> None:
+    meter = Meter(PRICE, None, tmp_path / "nowhere" / "spend.jsonl")
+    with pytest.raises(Unwritable, match=r"spend\.jsonl: can't be written"):
+        async with meter.call("t1", REQUEST):
+            raise AssertionError
+
+
+async def test_a_call_that_costs_nothing_waits_for_no_disk(ledger: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flushed(_: int) -> None:
         raise AssertionError
 
-
-def test_what_is_spent_after_a_crash_is_not_joined_to_the_torn_line(tmp_path: Path) -> None:
-    path = tmp_path / "spend.jsonl"
-    path.write_text('{"trial": "t1", "usd": 0.25}\n{"trial": "t2", "us')
-    meter = Meter(PRICE, None, path)
-    with meter.call("t2", REQUEST) as call:
+    monkeypatch.setattr("os.fsync", flushed)
+    async with Meter(no_price("m"), 0.0, ledger).call("t1", REQUEST) as call:
         call.ended(completion(1000, 0, 10))
-    assert spent_so_far(path) == pytest.approx(0.25 + 0.0011)
+    assert not ledger.exists()
