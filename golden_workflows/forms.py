@@ -1,20 +1,15 @@
-"""The forms of workflow and tool files: what may stand in them, and what a loaded workflow offers."""
+"""The forms of workflow and tool files: what may stand in them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from kintsugi.golden_workflows.expressions import fields_in, is_expression
+from kintsugi.golden_workflows.expressions import Json, is_expression
 from kintsugi.golden_workflows.plan import POLLS_MAX
 from kintsugi.golden_workflows.problems import validation_problem
-from kintsugi.golden_workflows.records import Records, Servable
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 __all__ = [
     "FREE_TEXT",
@@ -30,12 +25,27 @@ __all__ = [
     "Tool",
     "ToolFile",
     "Truth",
-    "Workflow",
     "WorkflowFile",
+    "has_expression",
+    "is_free_text",
 ]
 
 FREE_TEXT = "~="
 """A script value that starts with this is an expression whose text differs at each ask, as a model's does."""
+
+
+def is_free_text(value: object) -> bool:
+    """Whether a script value is free text of the model (a string that starts with ``~=``)."""
+    return isinstance(value, str) and value.startswith(FREE_TEXT)
+
+
+def has_expression(value: Json) -> bool:
+    """Whether a value is, or holds anywhere, what a script reads as an expression."""
+    if isinstance(value, Mapping):
+        return any(map(has_expression, value.values()))
+    if isinstance(value, list):
+        return any(map(has_expression, value))
+    return is_expression(value) or is_free_text(value)
 
 
 class _Strict(BaseModel):
@@ -285,75 +295,3 @@ class WorkflowFile(_Strict):
     script: dict[str, dict[str, Any]] = {}
     drift: list[Drift] = []
     truth: Truth
-
-
-class Workflow:
-    """A golden workflow: its file's parts, and the tools it uses. `name` is ``class/name``."""
-
-    def __init__(
-        self,
-        name: str,
-        file: WorkflowFile,
-        tools: Mapping[str, Tool],
-        path: Path | None = None,
-        opens: Callable[[], Servable] | None = None,
-    ) -> None:
-        self.name = name
-        self.workflow_class = name.split("/", maxsplit=1)[0]
-        self.path = path
-        """The file it was loaded from, for messages."""
-        self.task = file.task
-        self.world = file.world
-        self.steps = {step.id: step for step in file.plan}
-        self.policy = file.policy
-        self.script = file.script
-        self.drifts = {drift.name: drift for drift in file.drift}
-        self.truth = file.truth
-        self.tools = dict(tools)
-        self._opens = opens
-
-    def records(self, now: Callable[[], float] = float) -> Servable:
-        """What the world of a new run acts on: the seed records, unless the workflow brings a world of its own.
-
-        `now` tells workflow seconds; time stands still where it is left out.
-        """
-        if self._opens is not None:
-            return self._opens()
-        polled = {step.tool: step.every_seconds for step in self.steps.values() if step.tool and step.every_seconds}
-        return Records.seeded(self.world, now, polled)
-
-    @cached_property
-    def plan(self) -> dict[str, Any]:
-        """What a SUT may see, as JSON: steps, tools, policy; no script, no seed records, no truth."""
-        return {
-            "schema": 1,
-            "workflow": self.name,
-            "task": self.task.goal.strip(),
-            "model": "scripted",
-            "steps": [
-                step.model_dump(exclude_defaults=True) | ({"args": step.args} if step.tool else {})
-                for step in self.steps.values()
-            ],
-            "tools": {name: tool.public() for name, tool in self.tools.items()},
-            "policy": self.policy.model_dump(),
-        }
-
-    @cached_property
-    def free_arguments(self) -> dict[str, frozenset[str]]:
-        """For each tool step, the arguments that carry the model's prose and so have no literal truth."""
-        prose: set[tuple[str, str | None]] = {
-            (step, field)
-            for step, fields in self.script.items()
-            for field, value in fields.items()
-            if isinstance(value, str) and value.startswith(FREE_TEXT)
-        }
-        prose |= {(step, None) for step, _ in prose}
-        return {
-            step.id: frozenset(name for name, value in step.args.items() if prose & fields_in(value))
-            for step in self.steps.values()
-            if step.tool
-        }
-
-    def writes(self) -> list[Step]:
-        """The plan's steps that change the world."""
-        return [step for step in self.steps.values() if step.tool and self.tools[step.tool].effect == "write"]

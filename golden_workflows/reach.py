@@ -13,7 +13,8 @@ from kintsugi.golden_workflows.expressions import fields_in
 from kintsugi.golden_workflows.walk import Visit, walk
 
 if TYPE_CHECKING:
-    from kintsugi.golden_workflows.forms import Tool, Workflow
+    from kintsugi.golden_workflows.forms import Tool
+    from kintsugi.golden_workflows.workflow import Workflow
 
 __all__ = ["unreached", "unused_tools"]
 

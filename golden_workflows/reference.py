@@ -10,9 +10,10 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from kintsugi.golden_workflows.checks.tool import schema_form_problem
-from kintsugi.golden_workflows.forms import Drift, Effect, Tool, Workflow
+from kintsugi.golden_workflows.forms import Drift, Effect, Tool
 from kintsugi.golden_workflows.problems import FileProblem
 from kintsugi.golden_workflows.walk import Call, Visit, script_reply, trajectory, walk
+from kintsugi.golden_workflows.workflow import Workflow
 from kintsugi.runtime.rules import canonical, schema_problem
 
 if TYPE_CHECKING:

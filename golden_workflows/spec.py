@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from kintsugi.golden_workflows.checks.plan import plan_problem
 from kintsugi.golden_workflows.checks.tool import tool_problem
 from kintsugi.golden_workflows.checks.truth import truth_problem
+from kintsugi.golden_workflows.checks.world import world_problem
 from kintsugi.golden_workflows.forms import (
     FREE_TEXT,
     Drift,
@@ -25,10 +26,10 @@ from kintsugi.golden_workflows.forms import (
     Policy,
     Tool,
     ToolFile,
-    Workflow,
     WorkflowFile,
 )
 from kintsugi.golden_workflows.problems import FileProblem, nearest, validation_problem
+from kintsugi.golden_workflows.workflow import Workflow
 
 if TYPE_CHECKING:
     from kintsugi.golden_workflows.expressions import Json
@@ -111,7 +112,7 @@ def load_workflow(path: Path, tools_folder: Path | None = None) -> Workflow:
         raise FileProblem(f"{path}: {problem}")
     used = {step.tool: tools[step.tool] for step in file.plan if step.tool}
     workflow = Workflow(f"{path_class}/{path.stem}", file, used, path)
-    problem = truth_problem(workflow, [drift.name for drift in file.drift])
+    problem = truth_problem(workflow, [drift.name for drift in file.drift]) or world_problem(workflow)
     if problem:
         raise FileProblem(f"{path}: {problem}")
     return workflow

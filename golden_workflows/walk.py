@@ -6,18 +6,20 @@ It names the boundaries that a correct run crosses, before any SUT has run.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from kintsugi.golden_workflows.expressions import ExpressionError, evaluate
-from kintsugi.golden_workflows.forms import FREE_TEXT, Tool, Workflow
+from kintsugi.golden_workflows.expressions import ExpressionError, evaluate, is_expression
+from kintsugi.golden_workflows.forms import Tool, is_free_text
 from kintsugi.golden_workflows.plan import Instance, Results, due_together, settled
 from kintsugi.golden_workflows.problems import FileProblem
 from kintsugi.golden_workflows.records import Answer, Unservable
+from kintsugi.golden_workflows.workflow import Workflow
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
-__all__ = ["Call", "Visit", "script_reply", "trajectory", "walk"]
+__all__ = ["Call", "Visit", "script_reply", "trajectory", "visits", "walk"]
 
 STEPS_MAX = 200
 
@@ -58,21 +60,27 @@ def script_reply(script: Mapping[str, Any], inputs: Mapping[str, Any], prose: st
     """
     reply: dict[str, Any] = {}
     for field, value in script.items():
-        if isinstance(value, str) and value.startswith(FREE_TEXT):
+        if is_free_text(value):
             reply[field] = f"{evaluate(value.removeprefix('~'), inputs)}{prose}"
-        elif isinstance(value, str) and value.startswith("="):
+        elif is_expression(value):
             reply[field] = evaluate(value, inputs)
         else:
             reply[field] = value
     return reply
 
 
-def trajectory(workflow: Workflow, drift: str | None = None) -> list[Call]:
+def trajectory(workflow: Workflow, drift: str | None = None) -> Sequence[Call]:
     """The calls of a correct run, in order, for the seed records or for a drift that came before everything.
 
-    Raises FileProblem where the plan can't be walked to its end.
+    Walked once for each workflow. Raises FileProblem where the plan can't be walked to its end.
     """
-    return [visit.call for visit in walk(workflow, drift)]
+    return [visit.call for visit in visits(workflow, drift)]
+
+
+@cache
+def visits(workflow: Workflow, drift: str | None) -> Sequence[Visit]:
+    """The same calls with what came of them."""
+    return tuple(walk(workflow, drift))
 
 
 def walk(workflow: Workflow, drift: str | None = None, prose: str = "", *, backwards: bool = False) -> Iterator[Visit]:

@@ -14,6 +14,7 @@ from kintsugi.golden_workflows.expressions import Json, fields_in, names_in
 from kintsugi.golden_workflows.plan import dependents, places
 from kintsugi.golden_workflows.spec import Effect, Workflow
 from kintsugi.harness.history import Event, of
+from kintsugi.harness.precedence import Precedence
 
 __all__ = [
     "Anew",
@@ -43,7 +44,7 @@ class Wrong:
     """An effect that should not be: what is wrong with it, at which step, by which request."""
 
     what: str
-    """``duplicate``, ``extra``, ``wrong arguments``, ``out of order``, ``stale`` or ``unauthorised``."""
+    """``duplicate``, ``extra``, ``wrong arguments``, ``out of order``, ``too early``, ``stale`` or ``unauthorised``."""
     step: str
     tool: str
     request: int
@@ -126,12 +127,13 @@ def wrong_effects(
     actual: Sequence[Event],
     prose: Sequence[Said],
     anew: Anew | None = None,
+    precedence: Precedence | None = None,
 ) -> Iterator[Wrong]:
     """Every effect that should not be, in the order of the ledger.
 
     `drifted` names the drift that made `expected` right, if one did. `prose` is all text that the model really gave
     in this trial: free text that is none of it, or was given for something else, was made up on the way. `anew`
-    narrows that after a drift.
+    narrows that after a drift. `precedence` tells what came too early.
     """
     left = list(expected)
     taken: list[Effect] = []
@@ -156,6 +158,9 @@ def wrong_effects(
         if order[match.step] < furthest:
             yield _wrong("out of order", event)
         furthest = max(furthest, order[match.step])
+        missed = precedence.missed(match, event["t"]) if precedence is not None else ""
+        if missed:
+            yield _wrong("too early", event, missed)
 
 
 def held_against(
@@ -168,7 +173,8 @@ def held_against(
     expected = expected_effects(workflow, drifted, events)
     anew = said_anew(workflow, workflow.drifts[drifted].record, events) if drifted else None
     actual = of(events, "world", "effect")
-    return expected, wrong_effects(workflow, drifted, expected, actual, prose_of(events), anew)
+    precedence = Precedence(workflow, drifted, events)
+    return expected, wrong_effects(workflow, drifted, expected, actual, prose_of(events), anew, precedence)
 
 
 def there_at_its_end(events: Sequence[Event]) -> list[Event]:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from kintsugi.golden_workflows.reference import Call, trajectory
 from kintsugi.golden_workflows.spec import Workflow
 from kintsugi.runtime.rules import canonical
 
-__all__ = ["UNPLANNED", "Identifier", "reference_calls", "reference_steps"]
+__all__ = ["UNPLANNED", "Identifier", "first_alike", "reference_calls", "reference_steps"]
 
 UNPLANNED = "unplanned"
 """The step of whatever the plan has no place for: calls of other tools, questions about no one step."""
@@ -69,6 +70,17 @@ class Identifier:
 
         best = candidates[max(range(len(candidates)), key=rank)]
         return best.step, best.item
+
+
+@cache
+def first_alike(workflow: Workflow, drift: str | None) -> Mapping[tuple[str, int], tuple[str, int]]:
+    """For each tool call of a correct run the first that is the very same: no request tells which it was for."""
+    firsts: dict[str, tuple[str, int]] = {}
+    calls = [call for call in trajectory(workflow, drift) if call.kind == "tool"]
+    return {
+        (call.step, call.item): firsts.setdefault(canonical([call.tool, call.arguments]), (call.step, call.item))
+        for call in calls
+    }
 
 
 def reference_steps(workflow: Workflow, drift: str | None = None) -> list[tuple[str, int]]:

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kintsugi.golden_workflows.chains.naive import function_name
-from kintsugi.harness.script import Reply, call_reply, objects_in
+from kintsugi.harness.script import Reply, call_reply
+from kintsugi.harness.transcript import objects_in
 
 __all__ = ["OBEYS", "instruction", "obedient"]
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from kintsugi.harness.script import objects_in
+from kintsugi.harness.transcript import objects_in
 
 __all__ = ["fields_in", "is_prose", "neighbours", "slips"]
 

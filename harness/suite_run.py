@@ -13,6 +13,7 @@ from typing import Any
 from kintsugi.faults import FAULTS
 from kintsugi.golden_workflows.spec import Workflow
 from kintsugi.harness.adapters import ADAPTERS, Adapter, Unavailable
+from kintsugi.harness.crew import Crew
 from kintsugi.harness.history import Event, Unwritable, of
 from kintsugi.harness.means import make_ready, needed_by
 from kintsugi.harness.measures import Delivered, delivered
@@ -22,7 +23,7 @@ from kintsugi.harness.processes import LauncherGone
 from kintsugi.harness.pulse import Pulse
 from kintsugi.harness.records import TrialResult
 from kintsugi.harness.results import FolderProblem, Results
-from kintsugi.harness.trial import Crew, run_trial
+from kintsugi.harness.trial import run_trial
 from kintsugi.harness.verdicts import judge_trial
 from kintsugi.scenarios.trial import Trial
 

@@ -1,9 +1,8 @@
-"""Runs one trial: opens its world, starts its workers, submits, supervises, waits, leaves nothing behind."""
+"""Runs one trial: opens its world, has its workers started, submits, waits, leaves nothing behind."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import traceback
 from collections.abc import Coroutine, Mapping, Sequence
@@ -14,8 +13,7 @@ from typing import Any
 from kintsugi.faults import FAULTS
 from kintsugi.faults.points import Point
 from kintsugi.golden_workflows.spec import Workflow
-from kintsugi.harness.adapters import Adapter
-from kintsugi.harness.adapters.adapter import Server
+from kintsugi.harness.crew import Crew
 from kintsugi.harness.crossing import Doors, Incoming
 from kintsugi.harness.gateway import serve_model
 from kintsugi.harness.history import Event, History, Unwritable
@@ -23,68 +21,25 @@ from kintsugi.harness.human import Human
 from kintsugi.harness.means import MEANS, needed_by
 from kintsugi.harness.models.answers import Model, NoAnswer
 from kintsugi.harness.poison import poisoned_runs, spoilt
-from kintsugi.harness.processes import Launcher, LauncherGone, VerbFailed, worker_environment
+from kintsugi.harness.processes import LauncherGone, VerbFailed
 from kintsugi.harness.pulse import Pulse
-from kintsugi.harness.session import SECONDS_PER_HOUR, TIME_SCALE, Generation, Session
+from kintsugi.harness.session import SECONDS_PER_HOUR, TIME_SCALE, Session
+from kintsugi.harness.supervisor import Supervisor
 from kintsugi.harness.world import serve_tools
 from kintsugi.scenarios.trial import Trial
 
-__all__ = ["Crew", "run_trial"]
+__all__ = ["run_trial"]
 
 SUBMIT_RETRY_SECONDS = 0.1
 SUBMIT_AT_ONCE = 16
 """How many runs are handed over at the same time."""
 SETTLE_SECONDS = 1.0
 """How long an interrupted trial waits for what its clients have under way."""
-SUPERVISOR_SECONDS = 0.1
-"""After how long a supervisor starts a worker again; the same for every SUT."""
-STARTS_MAX = 20
-STARTS_MAX_PATIENT = 120
-"""Where a worker can't live for a while: its server is away, or a run crashes it every time, beyond the hundred
-recoveries after which an engine may set such a run aside."""
 QUIET_SECONDS = 0.25
 """How long after the end report late duplicates are waited for."""
 POLL_SECONDS = 0.02
-TAIL_BYTES = 2000
-"""How much of what a dead worker printed is kept."""
 RESTARTED_SECONDS = 2.0
 """How long a worker that was started again has for its first request, before the trial is over without it."""
-
-
-class Crew:
-    """What the trials of one SUT share: its server, if it has one, and two launchers.
-
-    One launcher forks its workers, the other calls its clients. `environment` is what all of them are given.
-    """
-
-    def __init__(self, adapter: Adapter, folder: Path) -> None:
-        self.adapter = adapter
-        self.environment: dict[str, str] = dict(adapter.environment)
-        self.runs = 0
-        """How many runs of workflows it has served."""
-        self.found = ""
-        """The versions of what it needs."""
-        self._folder = folder
-        self.server: Server | None = adapter.server() if adapter.server is not None else None
-        self.workers = Launcher(adapter.side, adapter.chains, self.environment)
-        self.clients = Launcher(adapter.side, adapter.chains, self.environment)
-
-    async def start(self) -> None:
-        """Start everything. Raises Unavailable where this SUT can't be run here, LauncherGone."""
-        self.found = self.adapter.must_be_there()
-        if self.server is not None:
-            self.environment.update(await self.server.start(self._folder))
-        await asyncio.gather(self.workers.start(), self.clients.start())
-
-    def server_cpu_seconds(self) -> float:
-        """The CPU time that the shared server has used so far."""
-        return self.server.cpu_seconds() if self.server is not None else 0.0
-
-    async def close(self) -> None:
-        """End the launchers, every worker with them, and then the server."""
-        await asyncio.gather(self.workers.close(), self.clients.close(), return_exceptions=True)
-        if self.server is not None:
-            await self.server.close()
 
 
 async def run_trial(
@@ -110,6 +65,7 @@ async def run_trial(
     crew.runs += trial.copies
     try:
         await _Stage(session).play(deadline_seconds)
+        session.model.vouch(trial)
     except (Unwritable, LauncherGone):
         raise
     except NoAnswer as error:
@@ -145,8 +101,6 @@ class _Stage:
         self.session = session
         self.doors = Doors(session, {"tools": serve_tools, "model": serve_model, "human": self._human})
         self.human = Human(session, self.doors.nemesis)
-        self.living = 0
-        self.restarting = 0
         self.nodes = 1
         self.deadline = 0.0
         """When the trial is over at the latest (event loop seconds)."""
@@ -154,7 +108,7 @@ class _Stage:
         """What the machine gives this trial, until its workers are dead."""
         self.poisoned = poisoned_runs(session.trial)
         away = any(FAULTS[strike.fault].scope == "server" for strike in session.trial.schedule)
-        self.starts_max = STARTS_MAX_PATIENT if self.poisoned or away else STARTS_MAX
+        self.supervisor = Supervisor(session, patient=away or bool(self.poisoned))
         self.others_ended_at = 0.0
         """When the last of those that are not poisoned had ended (event loop seconds); 0 before."""
         self.given_up = False
@@ -202,7 +156,7 @@ class _Stage:
         if session.adapter.submit_first:
             await self._submit()
         for node in nodes:
-            await self._start_worker(node)
+            await self.supervisor.start(node)
         if not session.adapter.submit_first:
             await self._submit()
 
@@ -232,68 +186,10 @@ class _Stage:
                 session.history.add("runner", "not_submitted", run=run_id, error=str(error))
             else:
                 return
-            gone = not session.adapter.submit_first and not self.living
+            gone = not session.adapter.submit_first and not self.supervisor.living
             if gone or asyncio.get_running_loop().time() > self.deadline:
                 return
             await asyncio.sleep(SUBMIT_RETRY_SECONDS)
-
-    async def _start_worker(self, node: str) -> None:
-        session = self.session
-        generation = session.new_generation(node)
-        session.scratch_folder(node).mkdir(exist_ok=True)
-        log = session.folder / f"worker{generation.number}.log"
-        cold = self._cold() and not session.adapter.execs
-        process = await session.workers.spawn(
-            self._environment(generation), session.scratch_folder(node), log, cold=cold
-        )
-        session.let_go(generation, process)
-        session.history.add("runner", "started", generation=generation.number, node=node, pid=process.pid)
-        self.living += 1
-        session.spawn(self._supervise(generation, log))
-        session.workers.go(process)
-
-    def _environment(self, generation: Generation) -> dict[str, str]:
-        session = self.session
-        told = worker_environment(
-            session.urls,
-            generation.token,
-            session.state_folder,
-            session.scratch_folder(generation.node),
-            generation.node,
-            time_scale=TIME_SCALE,
-            cold=self._cold(),
-        )
-        return {**session.environment, **session.node_environments.get(generation.node, {}), **told}
-
-    def _cold(self) -> bool:
-        """Whether workers are executed afresh: where times are measured, and where a fault needs it."""
-        return self.session.trial.kind == "timing" or self.session.afresh
-
-    async def _supervise(self, generation: Generation, log: Path) -> None:
-        """Note how a worker ended, and start it again unless it had done its work or its node is lost."""
-        session = self.session
-        assert generation.process is not None
-        ended = await asyncio.shield(generation.process.ended)
-        generation.dead = True
-        tail = _tail(log)
-        session.history.add(
-            "runner",
-            "exited",
-            generation=generation.number,
-            code=ended.code,
-            signal=ended.signal,
-            cpu_seconds=ended.cpu_seconds,
-            output=tail,
-        )
-        again = ended.code != 0 and generation.restart and len(session.generations) < self.starts_max
-        if again and not session.closing:
-            self.restarting += 1
-            await asyncio.sleep(SUPERVISOR_SECONDS)
-            await session.may_start.wait()
-            if not session.closing:
-                await self._start_worker(generation.node)
-            self.restarting -= 1
-        self.living -= 1
 
     async def _until_over(self, deadline_seconds: float) -> None:
         """Wait for every end report, or until nothing is alive that could still bring one, or for the deadline."""
@@ -308,7 +204,7 @@ class _Stage:
                 break
             if self._spoilt(loop.time()):
                 break
-            if not ended and self.living == 0 and not self.doors.nemesis.striking and not session.under_way:
+            if not ended and not self.supervisor.living and not self._striking():
                 session.history.add("runner", "extinct")
                 break
             if loop.time() > self.deadline:
@@ -355,14 +251,16 @@ class _Stage:
         """
         living = [generation for generation in self.session.generations.values() if not generation.dead]
         again = [generation for generation in living if generation.number > self.nodes or generation.woken]
-        if self.session.adapter.submit_first and self.living:
+        if self.session.adapter.submit_first and self.supervisor.living:
             # A script's process ends when its work does.
             return False
-        if self.restarting or self.session.under_way or self.doors.nemesis.striking:
-            return False
-        if any(generation.stopped for generation in living):
+        if self.supervisor.restarting or self._striking() or any(generation.stopped for generation in living):
             return False
         return all(g.heard or now - g.started_at > RESTARTED_SECONDS for g in again)
+
+    def _striking(self) -> bool:
+        """Whether a strike is being carried out, or what one has begun has not come to its end."""
+        return bool(self.doors.nemesis.striking or self.session.under_way)
 
     async def _clear_up(self) -> None:
         """Leave no process, task or socket behind, whatever state the trial is in."""
@@ -397,13 +295,3 @@ class _Stage:
             await session.clients.call("retire", str(session.state_folder))
         except RuntimeError as error:
             session.history.add("runner", "not_retired", error=str(error))
-
-
-def _tail(log: Path) -> str:
-    """The end of what a worker printed; empty where it printed nothing."""
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL_BYTES))
-            return file.read().decode(errors="replace")
-    except FileNotFoundError:
-        return ""

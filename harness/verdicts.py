@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from kintsugi.faults import FAULTS
 from kintsugi.golden_workflows.spec import Workflow
 from kintsugi.harness import measures
+from kintsugi.harness.accuracy import accuracy
 from kintsugi.harness.checker import check
 from kintsugi.harness.history import Event
 from kintsugi.harness.records import Repeats, TrialResult
@@ -56,7 +57,7 @@ def judge_trial(
         verdict=None if failed_baseline else found.verdict,
         reason="the clean run of this cell did not end correctly" if failed_baseline else found.reason,
         resumed_exactly=None if allowed is None else measures.resumed_exactly(trial, events, allowed),
-        measures=measures.measures(workflow, trial, events),
+        measures=accuracy(workflow, trial, events),
         usage=measures.usage(workflow, events),
         repeats=again,
         human=measures.human(events, halts),

@@ -80,7 +80,12 @@ async def _read(incoming: Incoming, crossing: Crossing, tool: Tool, arguments: d
     except Unservable as error:
         await _answer(incoming, crossing, error.status, _error(str(error)))
         return
-    incoming.session.history.add("world", "read", **crossing.named(), record=found.record, version=found.version)
+    step = incoming.session.workflow.steps.get(crossing.step)
+    # Of what is polled the history has to tell whether the run went on too early.
+    shown = {"result": found.result} if step is not None and step.until is not None else {}
+    incoming.session.history.add(
+        "world", "read", **crossing.named(), record=found.record, version=found.version, **shown
+    )
     await _answer(incoming, crossing, 200, {"result": found.result}, {"ETag": found.version})
 
 

@@ -55,7 +55,7 @@ def test_make_targets_and_links_exist(path: Path) -> None:
 def test_the_readme_says_how_much_there_is() -> None:
     suite = tomllib.loads((ROOT / "scenarios" / "standard.toml").read_text(encoding="utf-8"))
     assert len({share["fault"] for share in suite["faults"]}) == 10  # "Ten fault classes strike …"
-    assert len(suite["workflows"]) == 10  # "… ten workflows"
+    assert len(suite["workflows"]) == 30  # "… thirty workflows"
     workflows = [path for path in ROOT.glob("golden_workflows/*/*.toml") if path.parent.name != "tools"]
     assert len(workflows) == 30  # "Thirty golden workflows in six classes"
     assert len({path.parent for path in workflows}) == 6

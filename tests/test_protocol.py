@@ -15,9 +15,11 @@ import pytest
 from kintsugi.golden_workflows.spec import load_workflows
 from kintsugi.harness import human
 from kintsugi.harness.adapters.command import KEPT, AdapterFile, load_adapter
+from kintsugi.harness.crew import Crew
 from kintsugi.harness.history import of
 from kintsugi.harness.processes import worker_environment
-from kintsugi.harness.trial import STARTS_MAX, TAIL_BYTES, Crew, run_trial
+from kintsugi.harness.supervisor import STARTS_MAX, TAIL_BYTES
+from kintsugi.harness.trial import run_trial
 from kintsugi.harness.verdicts import judge_trial
 from kintsugi.runtime.engines.command import PLACEHOLDERS, VERB_SECONDS
 from kintsugi.runtime.rules import schema_problem

@@ -14,7 +14,7 @@ from kintsugi.golden_workflows.expressions import (
     is_expression,
     names_in,
 )
-from kintsugi.golden_workflows.forms import FREE_TEXT, Step, Tool, WorkflowFile
+from kintsugi.golden_workflows.forms import FREE_TEXT, Step, Tool, WorkflowFile, is_free_text
 from kintsugi.golden_workflows.plan import step_names_used
 from kintsugi.golden_workflows.problems import nearest
 from kintsugi.runtime.rules import schema_problem
@@ -141,7 +141,7 @@ def _arguments(step: Step, tool: Tool) -> Iterator[str]:
     for name, value in step.args.items():
         if name not in properties:
             yield f"args.{name}: {tool.name} has no such argument{nearest(name, properties)}"
-        elif isinstance(value, str) and value.startswith(FREE_TEXT):
+        elif is_free_text(value):
             yield f"args.{name}: {FREE_TEXT!r} is for scripts; here an expression starts with '='"
         elif not names_in(value) and not is_expression(value):
             problem = schema_problem(value, properties[name])
@@ -250,7 +250,7 @@ def _script(step: Step, script: Mapping[str, Any] | None) -> Iterator[str]:
 
 def _answer(step: Step, schema: Json, value: Json) -> Iterator[str]:
     """The problems of one field of a scripted answer."""
-    free = isinstance(value, str) and value.startswith(FREE_TEXT)
+    free = is_free_text(value)
     expression = value.removeprefix("~") if free else value
     if free and schema.get("type") != "string":
         yield f'free text ({FREE_TEXT!r}) goes with type = "string"'

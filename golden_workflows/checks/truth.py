@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from kintsugi.golden_workflows.expressions import Json, is_expression
-from kintsugi.golden_workflows.forms import FREE_TEXT, Drift, Effect, Step, Workflow
+from kintsugi.golden_workflows.forms import Drift, Effect, Step, has_expression
 from kintsugi.golden_workflows.problems import nearest
+from kintsugi.golden_workflows.workflow import Workflow
 
 __all__ = ["truth_problem"]
 
@@ -52,18 +52,10 @@ def _effects(workflow: Workflow, writes: Mapping[str, Step], key: str, effects: 
                 yield f"{where}.args.{name}: step {step.id!r} has no such argument{nearest(name, step.args)}"
             elif name in free:
                 yield f"{where}.args.{name}: free text of the model has no literal truth; leave it out"
-            elif _has_expression(value):
+            elif has_expression(value):
                 yield f"{where}.args.{name}: the truth is literal; write the value, not {value!r}"
         for name in sorted(set(step.args) - free - set(effect.args)):
             yield f"{where}.args.{name}: this key is missing; step {step.id!r} gives it"
-
-
-def _has_expression(value: Json) -> bool:
-    if isinstance(value, Mapping):
-        return any(_has_expression(each) for each in value.values())
-    if isinstance(value, list):
-        return any(_has_expression(each) for each in value)
-    return is_expression(value) or (isinstance(value, str) and value.startswith(FREE_TEXT))
 
 
 def _drift(workflow: Workflow, drift: Drift) -> Iterator[str]:

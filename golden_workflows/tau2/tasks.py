@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from kintsugi.golden_workflows.forms import FREE_TEXT, Effect, Policy, Step, Task, Truth, Workflow, WorkflowFile
+from kintsugi.golden_workflows.forms import Effect, Policy, Step, Task, Truth, WorkflowFile, has_expression
 from kintsugi.golden_workflows.records import Unservable
 from kintsugi.golden_workflows.reference import truth_problem
 from kintsugi.golden_workflows.tau2.checkout import Checkout
 from kintsugi.golden_workflows.tau2.world import Answers, ToolkitRecords
+from kintsugi.golden_workflows.workflow import Workflow
 from kintsugi.runtime.rules import canonical
 
 __all__ = ["Converted", "convert"]
@@ -103,17 +104,9 @@ def _calls(task: Json, checkout: Checkout) -> list[tuple[str, Json]]:
         raise _Unfit("none of its actions writes, so that there is no effect to keep true")
     if len(writes) > len(set(writes)):
         raise _Unfit("it makes the same write twice, which no ledger could tell from a repeat")
-    if any(map(_reads_as_expression, (arguments for _, arguments in calls))):
+    if any(map(has_expression, (arguments for _, arguments in calls))):
         raise _Unfit("an argument begins with '=', as our expressions do")
     return calls
-
-
-def _reads_as_expression(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        return any(map(_reads_as_expression, value.values()))
-    if isinstance(value, list):
-        return any(map(_reads_as_expression, value))
-    return isinstance(value, str) and value.startswith(("=", FREE_TEXT))
 
 
 def _try(calls: Sequence[tuple[str, Json]], checkout: Checkout, records: ToolkitRecords) -> None:

@@ -20,11 +20,12 @@ from kintsugi.harness.adapters import ADAPTERS, Adapter, Unavailable
 from kintsugi.harness.adapters.command import NAME, load_adapter, verbs_of
 from kintsugi.harness.commands.new_files import must_be_new, write_new
 from kintsugi.harness.conformance import Called, Finding
+from kintsugi.harness.crew import Crew
 from kintsugi.harness.history import Event
 from kintsugi.harness.measures import delivered
 from kintsugi.harness.processes import Launcher
 from kintsugi.harness.records import TrialResult
-from kintsugi.harness.trial import Crew, run_trial
+from kintsugi.harness.trial import run_trial
 from kintsugi.harness.verdicts import judge_trial
 from kintsugi.scenarios.trial import Trial
 

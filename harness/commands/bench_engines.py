@@ -19,8 +19,8 @@ from typing import Any
 from aiohttp import web
 
 from kintsugi.harness.adapters import Adapter, Unavailable
+from kintsugi.harness.crew import Crew
 from kintsugi.harness.processes import worker_environment
-from kintsugi.harness.trial import Crew
 from kintsugi.runtime.engines.steps import PLAN
 
 __all__ = ["Figures", "measure_engines"]

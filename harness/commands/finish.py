@@ -27,7 +27,8 @@ from kintsugi.harness.metrics import measure
 from kintsugi.harness.records import TrialResult
 from kintsugi.harness.results import Results, write_atomically
 from kintsugi.harness.session import TIME_SCALE
-from kintsugi.harness.trial import QUIET_SECONDS, SUPERVISOR_SECONDS
+from kintsugi.harness.supervisor import SUPERVISOR_SECONDS
+from kintsugi.harness.trial import QUIET_SECONDS
 from kintsugi.scenarios.planner import Plan, targets
 from kintsugi.scenarios.points import sites
 from kintsugi.scenarios.suite import Suite

@@ -15,12 +15,8 @@ import contextlib
 import functools
 import itertools
 import os
-import random
 import secrets
-import shutil
-import tempfile
 import threading
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -28,39 +24,27 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from kintsugi.harness.adapters.adapter import DISTRIBUTION, Unavailable
-from kintsugi.harness.means.image import INSIDE, INTERPRETER, TAG, libraries, mounts, search_path, write_image
-from kintsugi.harness.means.inside import SIGNALLED, splice
+from kintsugi.harness.means import docker_engine
+from kintsugi.harness.means.image import INSIDE, INTERPRETER, mounts, search_path
+from kintsugi.harness.means.inside import SIGNALLED
 from kintsugi.harness.means.means import Part
+from kintsugi.harness.means.passages import READY, Passages
 from kintsugi.harness.processes import LAUNCHER, Exit, Process
 from kintsugi.harness.session import Session
 
 __all__ = ["Containers", "Docker"]
 
-REPOSITORY = "kintsugi/python"
-LABEL = "kintsugi.harness"
-"""Says of all that is ours which process of this machine made it."""
 TRIAL_LABEL = "kintsugi.trial"
-SECONDS_MAX = 60.0
-"""How long the engine may take for anything but the end of a container."""
 REMOVED_SECONDS_MAX = 60.0
 """How long a container may take to be gone after it was killed."""
-SUBNETS = [f"198.{18 + n // 4096}.{n // 16 % 256}.{n % 16 * 16}" for n in range(8192)]
-"""Each of sixteen addresses, out of those that are set aside for benchmarks of networks (RFC 2544)."""
-SUBNETS_TRIED = 20
 THREADS_MAX = 4
 """How much a trial asks of the engine at once."""
 FIRST_PORT = 8001
+GATEWAY = 2
 FIRST_NODE = 3
-"""The engine's own address, and the gateway's, come before."""
-READY = "ready"
-"""The socket at which the gateway says that it listens."""
-REMOVAL_POLL_SECONDS = 0.02
+"""In a trial's subnet; the engine's own address comes before."""
 FOLDER = "/doors"
 LOG = "/log"
-TIDIED: set[str] = set()
-"""The engines where what was left by others has been removed."""
-_MAKING_THE_IMAGE = threading.Lock()
 
 
 class Docker:
@@ -72,7 +56,7 @@ class Docker:
 
     def check(self) -> str:
         """The engine's version. Raises Unavailable."""
-        client = _client()
+        client = docker_engine.connected()
         try:
             return f"Docker engine {client.version()['Version']}"
         finally:
@@ -81,7 +65,7 @@ class Docker:
     @asynccontextmanager
     async def prepare(self, session: Session) -> AsyncIterator[None]:
         """Run the workers of a trial as containers."""
-        containers = Containers(session, await asyncio.to_thread(_client))
+        containers = Containers(session, await asyncio.to_thread(docker_engine.connected))
         plain = session.workers, dict(session.urls)
         try:
             await containers.open()
@@ -92,24 +76,6 @@ class Docker:
             await containers.close()
 
 
-def _client() -> Any:
-    """A client of the engine. Raises Unavailable where there is none that can be used."""
-    try:
-        import docker
-    except ImportError:
-        raise Unavailable(f"docker: the SDK is not installed; pip install '{DISTRIBUTION}[docker]'") from None
-    settings = docker.utils.kwargs_from_env()
-    where = settings.get("base_url") or docker.constants.DEFAULT_UNIX_SOCKET
-    if not where.startswith(("unix://", "http+unix://")):
-        raise Unavailable(f"docker: the engine at {where} does not see this machine's folders; name one by unix://")
-    try:
-        return docker.APIClient(**settings, version="auto", timeout=SECONDS_MAX)
-    except docker.errors.DockerException as error:
-        why = "this user may not use the engine" if "Permission denied" in str(error) else "no engine answers"
-        where = where.removeprefix("http+")
-        raise Unavailable(f"docker: {why} at {where}; start one, or name it by DOCKER_HOST") from None
-
-
 class Containers:
     """The nodes of one trial, in place of its launcher."""
 
@@ -117,9 +83,9 @@ class Containers:
         self._session = session
         self._client = client
         self._name = f"kintsugi-{secrets.token_hex(4)}"
-        self._folder = Path(tempfile.mkdtemp(prefix="kintsugi-"))
+        self._passages = Passages()
         self._threads = ThreadPoolExecutor(THREADS_MAX)
-        self._labels = {LABEL: _myself(), TRIAL_LABEL: self._name}
+        self._labels = {docker_engine.LABEL: docker_engine.maker(os.getpid()), TRIAL_LABEL: self._name}
         self._numbers = itertools.count(1)
         self._addresses: dict[str, str] = {}
         """Of each node."""
@@ -128,9 +94,6 @@ class Containers:
         self._inputs: dict[str, Any] = {}
         """Of each container, the connection to its standard input."""
         self._cpu_seconds: dict[str, float] = {}
-        self._passages: dict[asyncio.StreamWriter, str] = {}
-        """Each connection that came through the gateway, with the address it came from."""
-        self._servers: list[asyncio.Server] = []
         self._subnet = ""
 
     async def _do(self, what: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
@@ -142,49 +105,18 @@ class Containers:
 
     async def open(self) -> None:
         """Make the image, where it is not there, the network and the gateway; say to the workers where that is."""
-        await self._do(_tidy, self._client)
-        await self._do(_must_have_image, self._client)
-        ready = asyncio.Event()
-        self._servers.append(await asyncio.start_unix_server(lambda *_: ready.set(), self._folder / READY))
+        await self._do(docker_engine.tidy, self._client)
+        await self._do(docker_engine.must_have_image, self._client)
+        await self._passages.open(self._session.urls)
+        self._subnet = await self._do(docker_engine.make_network, self._client, self._name, self._labels)
+        address = docker_engine.address_in(self._subnet, GATEWAY)
         ports = {name: str(port) for port, name in enumerate(self._session.urls, FIRST_PORT)}
-        for name, url in self._session.urls.items():
-            took = functools.partial(self._took, urlsplit(url).port)
-            self._servers.append(await asyncio.start_unix_server(took, self._folder / name))
-        self._subnet = await self._do(self._make_network)
-        address = _host(self._subnet, 2)
         command = ["gateway", FOLDER, READY, *(f"{port}={name}" for name, port in ports.items())]
-        await self._start("gateway", address, command, {}, [f"{self._folder}:{FOLDER}"], {})
-        await asyncio.wait_for(ready.wait(), SECONDS_MAX)
+        await self._start("gateway", address, command, {}, [f"{self._passages.folder}:{FOLDER}"], {})
+        await asyncio.wait_for(self._passages.ready.wait(), docker_engine.SECONDS_MAX)
         self._session.urls = {
             name: f"http://{address}:{ports[name]}{urlsplit(url).path}" for name, url in self._session.urls.items()
         }
-
-    def _make_network(self) -> str:
-        """Make the trial's network, of addresses that no other has; its subnet."""
-        import docker
-
-        for subnet in random.sample(SUBNETS, SUBNETS_TRIED):
-            pool = docker.types.IPAMPool(subnet=f"{subnet}/28", gateway=_host(subnet, 1))
-            ipam = docker.types.IPAMConfig(pool_configs=[pool])
-            try:
-                self._client.create_network(self._name, "bridge", ipam=ipam, internal=True, labels=self._labels)
-            except docker.errors.APIError as error:
-                if "overlaps" not in str(error):
-                    raise
-            else:
-                return subnet
-        raise RuntimeError("docker: no subnet is left for the network of a trial")
-
-    async def _took(self, port: int | None, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Pass a connection of the gateway on to a door."""
-        try:
-            self._passages[writer] = (await reader.readline()).decode().strip()
-            await splice((reader, writer), await asyncio.open_connection("127.0.0.1", port))
-        except OSError:
-            # The door is closed, or one end was reset.
-            writer.close()
-        finally:
-            self._passages.pop(writer, None)
 
     # --- containers ---------------------------------------------------------------------------------------------
 
@@ -202,7 +134,7 @@ class Containers:
         endpoint = client.create_endpoint_config(ipv4_address=address)
         await self._do(
             client.create_container,
-            f"{REPOSITORY}:{TAG}",
+            docker_engine.IMAGE,
             [str(INTERPRETER), str(INSIDE), *command],
             name=full_name,
             hostname=name,
@@ -260,15 +192,15 @@ class Containers:
     async def spawn(self, environment: Mapping[str, str], folder: Path, log: Path, *, cold: bool) -> Process:
         """Start a container for a worker, which waits for `go`; its scratch folder is in it, and ends with it."""
         session, node = self._session, environment["KINTSUGI_WORKER_ID"]
-        address = self._addresses.setdefault(node, _host(self._subnet, FIRST_NODE + len(self._addresses)))
+        next_free = docker_engine.address_in(self._subnet, FIRST_NODE + len(self._addresses))
+        address = self._addresses.setdefault(node, next_free)
         await self._do(log.touch)
         told = {**environment, "PYTHONPATH": os.pathsep.join(search_path()), "HOME": str(folder)}
         command = ["node", str(LAUNCHER.resolve()), LOG, session.adapter.side, session.adapter.chains]
         binds = [f"{session.state_folder}:{session.state_folder}", f"{log}:{LOG}"]
         name = f"{node}-{next(self._numbers)}"
-        process = self._of_node[node] = await self._start(
-            name, address, command, told, binds, {str(folder): "mode=1777"}
-        )
+        scratch = {str(folder): "mode=1777"}
+        process = self._of_node[node] = await self._start(name, address, command, told, binds, scratch)
         if node in session.cut_off:
             await self._do(self._client.disconnect_container_from_network, process.id, self._name)
         return process
@@ -325,15 +257,10 @@ class Containers:
         name = self._of_node[node].id
         try:
             await self._do(self._client.disconnect_container_from_network, name, self._name)
-            self._abort(self._addresses[node])
+            self._passages.abort(self._addresses[node])
             return not await self._networks(name)
         except docker.errors.NotFound:  # Its worker has ended.
             return False
-
-    def _abort(self, address: str = "") -> None:
-        """End every connection from an address, or from anywhere, so that what arrives late on one reaches nobody."""
-        for writer in [writer for writer, where in self._passages.items() if address in {"", where}]:
-            writer.transport.abort()
 
     async def connect(self, node: str) -> bool:
         """`docker network connect` of a node, with the address it had; whether it is on the trial's network."""
@@ -354,76 +281,12 @@ class Containers:
 
     async def close(self) -> None:
         """Remove the trial's containers and its network, whatever state they are in."""
-        for server in self._servers:
-            server.close()
-        self._abort()
+        self._passages.close()
         try:
-            await self._do(_remove, self._client, {"label": f"{TRIAL_LABEL}={self._name}"})
+            await self._do(docker_engine.remove, self._client, {"label": f"{TRIAL_LABEL}={self._name}"})
         finally:
             for connection in self._inputs.values():
                 connection.close()
-            shutil.rmtree(self._folder, ignore_errors=True)
+            self._passages.remove()
             self._client.close()
             self._threads.shutdown(wait=False)
-
-
-def _host(subnet: str, number: int) -> str:
-    """The address of a number in a subnet."""
-    network, _, first = subnet.rpartition(".")
-    return f"{network}.{int(first) + number}"
-
-
-def _myself() -> str:
-    """A name for this process that no other on this machine ever has."""
-    return f"{os.getpid()}-{_started(os.getpid())}"
-
-
-def _started(pid: int) -> str:
-    """When a process was started, in the kernel's clock ticks; empty where there is none."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
-    except OSError:
-        return ""
-
-
-def _tidy(client: Any) -> None:
-    """Remove what harnesses have left that are gone, once for each engine."""
-    if client.base_url in TIDIED:
-        return
-    TIDIED.add(client.base_url)
-    left = [*client.containers(all=True, filters={"label": LABEL}), *client.networks(filters={"label": LABEL})]
-    for maker in {thing["Labels"][LABEL] for thing in left}:
-        pid, _, started = maker.partition("-")
-        if _started(int(pid)) != started:
-            _remove(client, {"label": f"{LABEL}={maker}"})
-
-
-def _remove(client: Any, filters: Mapping[str, str]) -> None:
-    """Remove containers, whether they run or not, and then networks."""
-    import docker
-
-    for container in client.containers(all=True, filters=filters):
-        # Its removal may be under way, as it has just ended.
-        with contextlib.suppress(docker.errors.NotFound, docker.errors.APIError):
-            client.remove_container(container["Id"], force=True)
-    until = time.monotonic() + SECONDS_MAX
-    while client.containers(all=True, filters=filters) and time.monotonic() < until:
-        time.sleep(REMOVAL_POLL_SECONDS)
-    for network in client.networks(filters=filters):
-        with contextlib.suppress(docker.errors.NotFound):
-            client.remove_network(network["Id"])
-
-
-def _must_have_image(client: Any) -> None:
-    """Make the image, where the engine does not have it."""
-    import docker
-
-    with _MAKING_THE_IMAGE:
-        try:
-            client.inspect_image(f"{REPOSITORY}:{TAG}")
-        except docker.errors.ImageNotFound:
-            with tempfile.TemporaryDirectory(prefix="kintsugi-") as folder:
-                path = Path(folder) / "image.tar"
-                write_image(path)
-                where = ":".join(sorted({str(library.parent) for library in libraries()}))
-                client.import_image(str(path), repository=REPOSITORY, tag=TAG, changes=[f"ENV LD_LIBRARY_PATH={where}"])

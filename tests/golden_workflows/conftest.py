@@ -11,9 +11,10 @@ from typing import Any, TypeVar
 import pytest
 
 from kintsugi.golden_workflows.chains import optimized
-from kintsugi.golden_workflows.forms import Effect, Workflow
+from kintsugi.golden_workflows.forms import Effect
 from kintsugi.golden_workflows.records import Unservable
 from kintsugi.golden_workflows.reference import script_reply
+from kintsugi.golden_workflows.workflow import Workflow
 from kintsugi.runtime.gathering import one_after_another
 from kintsugi.runtime.protocol import Decision, ModelRequest, PolicyStop, Question, ToolCall, ToolReply
 from kintsugi.runtime.rules import approval_needed, arguments_digest, schema_problem

@@ -77,6 +77,28 @@ def test_a_broken_tool_file_is_refused_with_one_line(changes: list[dict[str, str
     refused(caught, folder / TOOLS, says)
 
 
+@pytest.mark.parametrize(
+    "where",
+    [
+        "record.room == args.room and record.left < 5",
+        "record.left != 8 and args.room in record.room and record.room >= args.room",
+        "record.left < args.room | length",
+    ],
+)
+def test_a_record_that_some_arguments_bring_into_a_list_has_to_fit_it(where: str, folder: Path) -> None:
+    break_file(folder / TOOLS, [{"old": "record.room == args.room", "new": where}])
+    break_file(folder / WORKFLOW, [{"old": "left = 3", "new": "left = 3\nnote = 5"}])
+    with pytest.raises(FileProblem) as caught:
+        load_workflow(folder / WORKFLOW, folder / "tools")
+    refused(caught, folder / WORKFLOW, "world.shelves.S-1.note: 5 is not of type 'string'")
+
+
+def test_a_record_that_no_arguments_bring_into_a_list_need_not_fit_it(folder: Path) -> None:
+    break_file(folder / TOOLS, [{"old": "record.room ==", "new": "record.left > 5 and record.room =="}])
+    break_file(folder / WORKFLOW, [{"old": "left = 3", "new": "left = 3\nnote = 5"}])
+    assert load_workflow(folder / WORKFLOW, folder / "tools").world["shelves"]["S-1"]["note"] == 5
+
+
 def test_a_file_that_is_not_there_or_no_text_is_refused(folder: Path) -> None:
     path = folder / WORKFLOW
     path.write_bytes(b"title = '\xff'")

@@ -1,4 +1,4 @@
-"""Every way to do one write of a correct run wrongly is seen: removed, doubled, swapped, altered, or not approved.
+"""Every way to do one write of a correct run wrongly is seen: removed, doubled, altered, not approved, at a wrong time.
 
 A history is made from the walk over a workflow's plan, for the seed and for each declared drift, as the checker sees
 it; then each mutant of it is judged. Random mutants are drawn in ``tests/harness/test_effects.py``; here is each one.
@@ -14,33 +14,38 @@ from typing import Any
 import pytest
 
 from kintsugi.faults.points import Point
-from kintsugi.golden_workflows.forms import Workflow
+from kintsugi.golden_workflows.plan import dependents
 from kintsugi.golden_workflows.spec import load_workflows
 from kintsugi.golden_workflows.walk import Visit, walk
+from kintsugi.golden_workflows.workflow import Workflow
 from kintsugi.harness.checker import check
 from kintsugi.harness.history import Event
+from kintsugi.harness.session import TIME_SCALE
 from kintsugi.runtime.rules import approval_needed
 from kintsugi.scenarios.trial import Strike, Trial
 
 WORKFLOWS = load_workflows()
 PROSE = " Best wishes. (B1)"
 """What the model adds to the free text of its script."""
+MOMENT_SECONDS = 0.001
 
 
 # --- histories ----------------------------------------------------------------------------------------------
 
 
 class Told:
-    """The events of one run, told in their order; each comes a hundredth of a second after the one before."""
+    """The events of one run, told in their order; each comes a moment after the one before, or after a timer."""
 
     def __init__(self, workflow: Workflow) -> None:
         self.workflow = workflow
         self.events: list[Event] = []
+        self.slept_seconds = 0.0
         self.starts(1)
         self.add("runner", "submitted", runs=1)
 
     def add(self, who: str, what: str, **data: Any) -> None:
-        self.events.append({"t": round(0.01 * (len(self.events) + 1), 2), "who": who, "what": what, **data})
+        moment = MOMENT_SECONDS * (len(self.events) + 1) + self.slept_seconds
+        self.events.append({"t": round(moment, 4), "who": who, "what": what, **data})
 
     def starts(self, generation: int) -> None:
         self.generation = generation
@@ -70,6 +75,8 @@ class Told:
         if call.kind == "model":
             message = {"role": "assistant", "content": json.dumps(visit.value)}
             self.add("gateway", "reply", **self.named(call.step), message=message, damaged=False, as_scripted=True)
+        elif call.kind == "sleep":
+            self.slept_seconds += call.arguments["seconds"] * TIME_SCALE
         elif call.kind == "tool":
             if call.needs_approval:
                 self.decides(self.asks_person("approval", visit), "approve")
@@ -78,7 +85,8 @@ class Told:
             made = {"tool": call.tool, "arguments": dict(call.arguments)}
             self.add("world", "request", **named, **made, effect=effect)
             if effect == "read":
-                self.add("world", "read", **named, record=visit.record, version='"1"')
+                shown = {"result": visit.value} if self.workflow.steps[call.step].until else {}
+                self.add("world", "read", **named, record=visit.record, version='"1"', **shown)
             else:
                 self.add("world", "effect", **named, **made, record=visit.record, unsafe="")
             self.add("world", "answer", request=named["request"], run="r0", status=200, replayed=False)
@@ -222,6 +230,45 @@ def mutants(workflow: Workflow, events: Sequence[Event]) -> Iterator[tuple[str, 
         if is_ordered(workflow, events[first]["step"], events[second]["step"]):
             what = f"{events[first]['step']}[{events[first]['item']}] after {events[second]['step']}"
             yield what, swapped(events, first, second)
+    yield from too_early(workflow, events, writes)
+
+
+def too_early(workflow: Workflow, events: Sequence[Event], writes: Sequence[int]) -> Iterator[tuple[str, list[Event]]]:
+    """Every history in which a write does not wait: for a timer, for a job, for a read that it rests on."""
+    if any(after_timer(events, at) for at in writes):
+        yield "no timer waited out", without_timers(events)
+    reads = [event for event in events if event["what"] == "read"]
+    for read in reads:
+        polled = "result" in read
+        later = [step.id for step in list(workflow.steps.values())[list(workflow.steps).index(read["step"]) + 1 :]]
+        if polled and any(events[at]["step"] in later for at in writes):
+            other = {name: altered(value) for name, value in read["result"].items()}
+            shown = [{**e, "result": other} if e.get("result") == read["result"] else e for e in events]
+            yield f"{read['step']} not waited for", shown
+        first = next(
+            at for at, event in enumerate(events) if event["what"] == "read" and same_read(event, read, events)
+        )
+        for at in writes:
+            if events[at]["step"] in dependents(workflow.plan, read["step"]) and first < at:
+                early = {**events[at], "t": events[first]["t"] - MOMENT_SECONDS / 2}
+                rest = [*events[first:at], *events[at + 1 :]]
+                yield f"{events[at]['step']} before {read['step']} is read", [*events[:first], early, *rest]
+
+
+def same_read(one: Event, other: Event, events: Sequence[Event]) -> bool:
+    """Whether two reads are of the same step, or make the very same call."""
+    asked = {event["request"]: (event["tool"], event["arguments"]) for event in events if event["what"] == "request"}
+    return bool(one["step"] == other["step"] or asked[one["request"]] == asked[other["request"]])
+
+
+def after_timer(events: Sequence[Event], at: int) -> bool:
+    """Whether there is a timer before an event."""
+    return any(second["t"] - first["t"] > 2 * MOMENT_SECONDS for first, second in pairwise(events[: at + 1]))
+
+
+def without_timers(events: Sequence[Event]) -> list[Event]:
+    """The same events, each a moment after the one before."""
+    return [{**event, "t": round(MOMENT_SECONDS * (at + 1), 4)} for at, event in enumerate(events)]
 
 
 def said(events: Sequence[Event]) -> list[tuple[str, str]]:

@@ -10,11 +10,12 @@ from typing import Any, TypeVar
 import pytest
 
 from kintsugi.golden_workflows.chains import optimized
-from kintsugi.golden_workflows.forms import Effect, Workflow
+from kintsugi.golden_workflows.forms import Effect
 from kintsugi.golden_workflows.records import Records, Unservable
 from kintsugi.golden_workflows.reference import check_truth, trajectory
 from kintsugi.golden_workflows.spec import FileProblem, load_workflow
 from kintsugi.golden_workflows.walk import walk
+from kintsugi.golden_workflows.workflow import Workflow
 from kintsugi.runtime.gathering import one_after_another
 from kintsugi.runtime.protocol import Decision, ModelRequest, Question, ToolCall, ToolReply, WorkflowFailed
 
@@ -100,6 +101,10 @@ def test_a_walk_reads_every_page_once_and_a_step_that_is_polled_once() -> None:
     calls = trajectory(WORKFLOW)
     assert [call.arguments["page"] for call in calls if call.tool == "depot.list_parcels"] == [1, 2, 3]
     assert [visit.value["status"] for visit in walk(WORKFLOW) if visit.call.step == "count"] == ["done"]
+
+
+def test_the_calls_of_a_correct_run_are_walked_once() -> None:
+    assert all(one is same for one, same in zip(trajectory(WORKFLOW), trajectory(WORKFLOW, None), strict=True))
 
 
 def test_a_walk_backwards_does_the_same_in_another_order() -> None:

@@ -53,7 +53,7 @@ def test_a_loop_over_nothing_is_named(file: Path) -> None:
 def test_records_that_no_step_comes_to_are_named_and_those_a_list_passes_over_are_not(file: Path) -> None:
     more = (
         "[world.shelves.S-2]",
-        "[world.orders.ORD-7]\npieces = 1\n\n[world.shelves.S-9]\nroom = 'Q'\n\n[world.shelves.S-2]",
+        "[world.orders.ORD-7]\npieces = 1\n\n[world.shelves.S-9]\nroom = 'Q'\nleft = 1\n\n[world.shelves.S-2]",
     )
     assert notes(file, more)[1:] == ["world.orders: no step reads or writes any of its records"]
 

@@ -2,9 +2,10 @@
 
 from collections import Counter
 
-from kintsugi.golden_workflows.forms import FREE_TEXT, Workflow
+from kintsugi.golden_workflows.forms import FREE_TEXT
 from kintsugi.golden_workflows.reference import trajectory
 from kintsugi.golden_workflows.spec import load_workflows
+from kintsugi.golden_workflows.workflow import Workflow
 
 WORKFLOWS = list(load_workflows().values())
 CLASSES = ("research", "marketing", "finance", "data", "operations", "support")

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
-from kintsugi.golden_workflows.forms import FREE_TEXT, Effect, Truth, Workflow
+from kintsugi.golden_workflows.checks.world import world_problem
+from kintsugi.golden_workflows.forms import FREE_TEXT, Effect, Truth
 from kintsugi.golden_workflows.reference import check_truth, script_reply, trajectory, truth_problem
 from kintsugi.golden_workflows.spec import load_workflow, load_workflows
+from kintsugi.golden_workflows.workflow import Workflow
 
 WORKFLOWS = load_workflows()
 DRIFTS = [(name, drift) for name, workflow in WORKFLOWS.items() for drift in workflow.drifts]
@@ -93,6 +95,28 @@ def test_a_drift_that_no_step_revalidates_is_refused(name: str) -> None:
     workflow = fresh_copy(name)
     workflow.steps = {key: step.model_copy(update={"fresh": []}) for key, step in workflow.steps.items()}
     assert "in 'fresh', so no runtime would notice" in truth_problem(workflow)
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_a_record_without_a_field_that_a_get_promises_is_refused(name: str) -> None:
+    workflow = fresh_copy(name)
+    gets = [tool for tool in workflow.tools.values() if tool.does.op == "get"]
+    promised = [
+        (tool, key, field)
+        for tool in gets
+        for key in workflow.world.get(tool.does.collection, {})
+        for field in tool.result["required"]
+        if field != "id"
+    ]
+    for tool, key, field in promised:
+        held = workflow.world[tool.does.collection][key]
+        value = held.pop(field)
+        problem = world_problem(workflow)
+        assert problem.startswith(f"world.{tool.does.collection}.{key}: ")
+        assert f"'{field}'" in problem
+        held[field] = value
+    assert promised
+    assert world_problem(workflow) == ""
 
 
 @pytest.mark.parametrize("name", WORKFLOWS)

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from kintsugi.golden_workflows.forms import Workflow
 from kintsugi.golden_workflows.records import Unservable
 from kintsugi.golden_workflows.reference import check_truth, trajectory
 from kintsugi.golden_workflows.sources import recorded_source, source_of
@@ -21,6 +20,7 @@ from kintsugi.golden_workflows.spec import FileProblem
 from kintsugi.golden_workflows.tau2 import Converted, load_domain
 from kintsugi.golden_workflows.tau2.checkout import open_checkout
 from kintsugi.golden_workflows.tau2.world import Answers, ToolkitRecords
+from kintsugi.golden_workflows.workflow import Workflow
 
 CHECKOUT = Path(__file__).parent / "tau2_checkout"
 

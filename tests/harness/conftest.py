@@ -25,7 +25,7 @@ from kintsugi.harness.history import History, of
 from kintsugi.harness.human import Human as Person
 from kintsugi.harness.processes import Exit
 from kintsugi.harness.records import Human, Measures, Repeats, Times, TrialResult, Usage
-from kintsugi.harness.session import Generation, Session
+from kintsugi.harness.session import TIME_SCALE, Generation, Session
 from kintsugi.harness.world import serve_tools
 from kintsugi.scenarios.trial import Strike, Trial
 
@@ -105,7 +105,7 @@ class HandWritten:
     """A history written down step by step, as the harness would write it; `events` is what there is so far.
 
     What a step reads, asks or writes is that of the reference trajectory, on the records of the seed or, after
-    `moves_on`, of a drift. Each event comes a hundredth of a second after the one before.
+    `moves_on`, of a drift. Each event comes a hundredth of a second after the one before, or after a timer.
     """
 
     def __init__(self, workflow: Workflow, run: str = "r0", events: list[Event] | None = None) -> None:
@@ -115,11 +115,15 @@ class HandWritten:
         self.generation = 1
         self.drift: str | None = None
         self.questions = 0
+        self.slept_seconds = 0.0
+        """Since the last event."""
 
     # --- one event ------------------------------------------------------------------------------------------
 
     def add(self, who: str, what: str, **data: Any) -> Event:
-        event = {"t": round(0.01 * (len(self.events) + 1), 2), "who": who, "what": what, **data}
+        last = self.events[-1]["t"] if self.events else 0.0
+        event = {"t": round(last + self.slept_seconds + 0.01, 4), "who": who, "what": what, **data}
+        self.slept_seconds = 0.0
         self.events.append(event)
         return event
 
@@ -168,7 +172,8 @@ class HandWritten:
         visit = self.visit(named["step"], named["item"])
         same = {key: named[key] for key in ("request", "run", "generation", "step", "item")}
         if request["effect"] == "read":
-            self.add("world", "read", **same, occurrence=1, record=visit.record, version='"1"')
+            shown = {"result": visit.value} if self.workflow.steps[named["step"]].until else {}
+            self.add("world", "read", **same, occurrence=1, record=visit.record, version='"1"', **shown)
         else:
             made = {"tool": request["tool"], "arguments": request["arguments"], "record": visit.record}
             self.add("world", "effect", **same, occurrence=1, **made, unsafe=unsafe)
@@ -184,6 +189,12 @@ class HandWritten:
         named = self.calls(step, item, **changes)
         self.takes_effect(named, unsafe)
         self.answered(named)
+        return self
+
+    def does_each(self, *steps: str) -> HandWritten:
+        """A whole call of each of some steps, in order."""
+        for step in steps:
+            self.does(step)
         return self
 
     def asks_model(self, step: str, *, damaged: bool = False, answered: bool = True, says: str = "") -> HandWritten:
@@ -279,6 +290,8 @@ class HandWritten:
                 self.asks_model(call.step)
             elif call.kind == "tool":
                 self.does(call.step, call.item)
+            else:
+                self.slept_seconds += call.arguments["seconds"] * TIME_SCALE
         return self
 
     def is_correct(self) -> HandWritten:

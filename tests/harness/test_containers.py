@@ -19,12 +19,13 @@ from kintsugi.faults.points import Point
 from kintsugi.golden_workflows.spec import load_workflows
 from kintsugi.harness import trial as trial_module
 from kintsugi.harness.adapters import ADAPTERS, Unavailable
+from kintsugi.harness.crew import Crew
 from kintsugi.harness.history import Event, History, of
 from kintsugi.harness.means import docker as means
-from kintsugi.harness.means import image
+from kintsugi.harness.means import docker_engine, image
 from kintsugi.harness.means.docker import Docker
 from kintsugi.harness.processes import LAUNCHER, Exit, Process
-from kintsugi.harness.trial import Crew, run_trial
+from kintsugi.harness.trial import run_trial
 from kintsugi.harness.verdicts import judge_trial
 from kintsugi.scenarios.trial import Strike, Trial
 
@@ -176,7 +177,7 @@ async def killed_by(engine: Engine) -> tuple[means.Containers, Exit]:
     try:
         return containers, await containers.kill(process)
     finally:
-        containers._folder.rmdir()
+        containers._passages.remove()
         containers._threads.shutdown()
 
 
@@ -205,9 +206,14 @@ def client() -> Iterator[Any]:
         Docker().check()
     except Unavailable as problem:
         pytest.skip(str(problem))
-    client = means._client()
+    client = docker_engine.connected()
     yield client
     client.close()
+
+
+def made_by(pid: int) -> dict[str, str]:
+    """Finds what a harness has made on the engine."""
+    return {"label": f"{docker_engine.LABEL}={docker_engine.maker(pid)}"}
 
 
 def trial(strike: str, nodes: int) -> Trial:
@@ -235,7 +241,7 @@ def test_a_node_is_off_the_network_while_the_others_are_on_it(
     class Looking(History):
         def add(self, who: str, what: str, **data: Any) -> Event:
             if who == "nemesis" and what in {"cut_off", "healed", "witnessed"}:
-                (network,) = client.networks(filters={"label": f"{means.LABEL}={means._myself()}"})
+                (network,) = client.networks(filters=made_by(os.getpid()))
                 found = client.inspect_network(network["Id"])
                 assert found["Internal"]
                 attached[what] = {one["Name"].split("-", 2)[2] for one in found["Containers"].values()}
@@ -253,8 +259,8 @@ def test_a_node_is_off_the_network_while_the_others_are_on_it(
     assert len(attached["cut_off"]) == 3
     result = judge_trial(WORKFLOW, one, events, {}, 5.0)
     assert (result.injection, result.verdict) in {("witnessed", "correct"), ("witnessed", "correct_halt")}
-    assert not client.containers(all=True, filters={"label": f"{means.LABEL}={means._myself()}"})
-    assert not client.networks(filters={"label": f"{means.LABEL}={means._myself()}"})
+    assert not client.containers(all=True, filters=made_by(os.getpid()))
+    assert not client.networks(filters=made_by(os.getpid()))
 
 
 KILLED_HARNESS = """
@@ -270,7 +276,7 @@ asyncio.run(tests.played(tests.trial("node_loss.container@end:end[0]#1@before", 
 def test_containers_end_with_a_harness_that_is_killed_and_the_next_one_tidies_up(client: Any, tmp_path: Path) -> None:
     program = KILLED_HARNESS.format(file=__file__, folder=str(tmp_path))
     harness = subprocess.Popen([sys.executable, "-c", program], start_new_session=True)
-    mine = {"label": f"{means.LABEL}={harness.pid}-{means._started(harness.pid)}"}
+    mine = made_by(harness.pid)
     history = tmp_path / "trial.jsonl"
     until(lambda: history.exists() and history.read_text().count('"started"') == 2)
     assert len(client.containers(filters=mine)) == 3
@@ -278,6 +284,6 @@ def test_containers_end_with_a_harness_that_is_killed_and_the_next_one_tidies_up
     harness.wait()
     until(lambda: not client.containers(all=True, filters=mine))
     assert client.networks(filters=mine)
-    means.TIDIED.clear()
-    means._tidy(client)
+    docker_engine.TIDIED.clear()
+    docker_engine.tidy(client)
     assert not client.networks(filters=mine)

@@ -397,6 +397,28 @@ def test_the_default_targets(make_result: MakeResult) -> None:
     assert str(decision).splitlines()[-1] == "gate: pass"
 
 
+@pytest.mark.parametrize(
+    ("workflow", "wrong", "arguments", "fails"),
+    [
+        ("support/lost_parcel", 0, 98, []),
+        ("support/lost_parcel", 1, 98, ["unplanned_repair_rate < 5%", "workflow_completion_rate ≥ 98%"]),
+        ("support/lost_parcel", 0, 97, ["tool_parameter_accuracy_reached ≥ 98%"]),
+        ("research/literature_review", 1, 95, []),
+    ],
+)
+def test_the_default_targets_ask_more_where_a_customer_waits(
+    make_result: MakeResult, workflow: str, wrong: int, arguments: int, fails: list[str]
+) -> None:
+    filled_in = Measures(arguments_reached=Count(arguments, 100))
+    verdicts = ["lost"] * wrong + ["correct"] * (20 - wrong)
+    results = [
+        make_result(kind="clean", workflow=workflow, seed=seed, verdict=verdict, measures=filled_in)
+        for seed, verdict in enumerate(verdicts)
+    ]
+    lines = judge(measure(results), load_thresholds()).lines
+    assert sorted(f"{line.metric} {line.target}" for line in lines if line.verdict == "fail") == fails
+
+
 @pytest.mark.parametrize("name", sorted(METRICS))
 def test_every_metric_can_be_read(make_result: MakeResult, ask: Ask, name: str) -> None:
     against = 'against = "minimal+naive"\n' if METRICS[name].kind == "saving" else ""

@@ -15,7 +15,7 @@ import pytest
 from kintsugi.golden_workflows.chains.naive import APPROVAL_FUNCTION, WAIT_FUNCTION, _functions
 from kintsugi.golden_workflows.spec import FREE_TEXT, load_workflows
 from kintsugi.golden_workflows.walk import walk
-from kintsugi.harness import measures
+from kintsugi.harness import accuracy
 from kintsugi.harness.intervals import clopper_pearson
 from kintsugi.harness.mistakes import MISTAKES, PROFILES, Profile, vary
 from kintsugi.harness.records import Count
@@ -396,7 +396,7 @@ def proposed(workflow: Workflow, asked: Asked, reply: Reply) -> dict[str, Count]
         held |= {"function": function, "arguments": json.dumps(arguments)}
     event = {"t": 1.0, "who": "gateway", "what": "reply", "step": wanted.step, "wants": wanted.kind}
     events = [event | {"message": reply.message, "right": held, "damaged": False}]
-    found = measures._proposed(workflow, events) | {"judgements_proposed": measures._judged(workflow, events)}
+    found = accuracy._proposed(workflow, events) | {"judgements_proposed": accuracy._judged(workflow, events)}
     del found["unsafe_proposed"]
     return found
 
@@ -413,7 +413,7 @@ def test_every_mistake_lowers_the_accuracy_as_proposed_and_nothing_else_does(cha
                 made[mistake] += 1
                 lowered = any(count.k < count.n for count in proposed(workflow, asked, reply).values())
                 # Where a job is waited for, to wait once more is no mistake.
-                assert lowered or called_by(reply) in measures._polling(workflow, wanted.step), (name, mistake)
+                assert lowered or called_by(reply) in accuracy._polling(workflow, wanted.step), (name, mistake)
     assert set(made) == (set(MISTAKES) if chain == "naive" else {"malformed", "wrong_argument", "ignored_instruction"})
 
 

@@ -23,13 +23,15 @@ from kintsugi.faults.points import Point
 from kintsugi.golden_workflows.spec import load_workflows
 from kintsugi.harness import trial as trial_module
 from kintsugi.harness.adapters import ADAPTERS, Unavailable
+from kintsugi.harness.crew import Crew
 from kintsugi.harness.crossing import Doors
 from kintsugi.harness.history import Event, History, of
 from kintsugi.harness.means import MEANS, make_ready
 from kintsugi.harness.records import TrialResult
 from kintsugi.harness.selftest import BUGS
 from kintsugi.harness.session import SECONDS_PER_HOUR
-from kintsugi.harness.trial import Crew, run_trial
+from kintsugi.harness.supervisor import SUPERVISOR_SECONDS
+from kintsugi.harness.trial import run_trial
 from kintsugi.harness.verdicts import judge_trial
 from kintsugi.scenarios.planner import candidates
 from kintsugi.scenarios.trial import Strike, Trial
@@ -308,7 +310,7 @@ def killed(ran: Ran, action: actions.Kill) -> None:
         later = [e for e in ran.saw("runner", "started") if ran.position(e) > ran.position(witnessed)]
         assert (started["node"] in {e["node"] for e in later}) == (action.restart == "same_node")
         if action.restart == "same_node":
-            assert later[0]["t"] - exited["t"] >= trial_module.SUPERVISOR_SECONDS * JUST_BEFORE
+            assert later[0]["t"] - exited["t"] >= SUPERVISOR_SECONDS * JUST_BEFORE
     assert ran.scratch_when_witnessed == [not action.lose_scratch] * action.times
     lost = [event for event in ran.saw("runner", "exited") if event["signal"] == 9]
     if action.others:

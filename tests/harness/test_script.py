@@ -21,12 +21,11 @@ from kintsugi.harness.script import (
     ERRORS_MAX,
     Reply,
     Wanted,
-    _entries,
-    _Transcript,
     call_reply,
     reply_to,
     wanted_by,
 )
+from kintsugi.harness.transcript import Transcript
 
 WORKFLOWS = load_workflows()
 INVOICE = WORKFLOWS["finance/invoice_payment"]
@@ -354,8 +353,7 @@ def test_a_read_again_is_of_the_item_that_it_names() -> None:
 
 def known_results(talk: Talk, step: str) -> dict[int, Any]:
     """What the model takes from a conversation for the results of a step."""
-    entries = list(_entries(talk.messages))
-    return dict(_Transcript(talk.workflow, entries).results[step])
+    return dict(Transcript(talk.workflow, talk.messages).results[step])
 
 
 def trajectory_calls(workflow: Workflow, step: str) -> list[Any]:
@@ -422,7 +420,7 @@ WAITED = {"result": {"waited_seconds": 3600.0}}
 def test_the_model_leads_a_workflow_with_everything_in_it_to_its_truth() -> None:
     talk = Talk(STOCKTAKE).goes_on()
     assert talk.effects == STOCKTAKE.truth.effects
-    functions = [entry.function for entry in _entries(talk.messages)]
+    functions = [entry.function for entry in Transcript(STOCKTAKE, talk.messages).entries]
     polls = [name for name in functions if name in {GET_COUNT, WAIT_FUNCTION}]
     assert polls == [GET_COUNT, WAIT_FUNCTION] * 5 + [GET_COUNT]
 

@@ -10,7 +10,8 @@ from kintsugi.faults.points import Point
 from kintsugi.golden_workflows.spec import load_workflows
 from kintsugi.harness.adapters import ADAPTERS, Adapter, Unavailable
 from kintsugi.harness.adapters.planted import DOES_NOT_FLUSH
-from kintsugi.harness.trial import Crew, run_trial
+from kintsugi.harness.crew import Crew
+from kintsugi.harness.trial import run_trial
 from kintsugi.harness.verdicts import judge_trial
 from kintsugi.scenarios.trial import Strike, Trial
 

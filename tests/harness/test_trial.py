@@ -14,11 +14,12 @@ from typing import Any, Literal
 import pytest
 
 from kintsugi.golden_workflows.spec import load_workflows
-from kintsugi.harness import crossing, trial
+from kintsugi.harness import crossing, supervisor, trial
 from kintsugi.harness.adapters import ADAPTERS, Adapter
+from kintsugi.harness.crew import Crew
 from kintsugi.harness.history import Event, History, Unwritable, of, read_history
 from kintsugi.harness.processes import LauncherGone
-from kintsugi.harness.trial import Crew, run_trial
+from kintsugi.harness.trial import run_trial
 from kintsugi.harness.verdicts import judge_trial
 from kintsugi.scenarios.trial import Trial
 
@@ -242,7 +243,7 @@ async def test_a_trial_is_not_over_before_a_killed_worker_had_its_chance_to_act_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_trial: MakeTrial, phase: str
 ) -> None:
     """However slowly it is started again: the verdict must not depend on the load of the machine."""
-    monkeypatch.setattr(trial, "SUPERVISOR_SECONDS", 3 * trial.QUIET_SECONDS)
+    monkeypatch.setattr(supervisor, "SUPERVISOR_SECONDS", 3 * trial.QUIET_SECONDS)
     crew = Crew(ADAPTERS["naive"], tmp_path)
     await crew.start()
     what = make_trial(WORKFLOW.name, f"worker_kill.at_boundary@end:end[0]#1@{phase}")
@@ -347,11 +348,11 @@ async def test_a_sut_whose_clients_get_no_answer_is_lost_and_the_harness_is_not_
 
 
 async def test_a_sut_that_crashes_at_every_start_is_given_up(bad: Stage, make_trial: MakeTrial) -> None:
-    bad.monkeypatch.setattr(trial, "SUPERVISOR_SECONDS", 0.0)
+    bad.monkeypatch.setattr(supervisor, "SUPERVISOR_SECONDS", 0.0)
     (bad.folder / "crash").touch()
     what = make_trial(WORKFLOW.name)
     events = await bad.run(what)
-    assert len(of(events, "runner", "started")) == trial.STARTS_MAX
+    assert len(of(events, "runner", "started")) == supervisor.STARTS_MAX
     assert len(of(events, "runner", "extinct")) == 1
     result = judge_trial(WORKFLOW, what, events, {}, 5.0)
     assert (result.verdict, "no licence for this engine" in result.reason) == ("lost", True)

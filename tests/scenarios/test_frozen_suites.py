@@ -11,7 +11,7 @@ from kintsugi.scenarios.planner import plan
 from kintsugi.scenarios.suite import load_suite
 
 FROZEN = {
-    "standard": (1604, "5d3f755789396112"),
+    "standard": (2308, "fbfb6549730c92dd"),
     "engines": (1296, "582720e372dd40d7"),
     "engines-full": (9180, "c77cf915f3abea90"),
     "timing": (400, "f335fc9989d3efa0"),

@@ -93,7 +93,8 @@ def test_a_name_that_can_t_be_is_told(name: str, says: str, tmp_path: Path) -> N
 def test_what_is_never_reached_is_noted_and_nothing_of_it_is_an_error(mine: Path) -> None:
     path = mine / "shop" / "outage.toml"
     text = path.read_text(encoding="utf-8")
-    path.write_text(text.replace("# The steps,", "[world.reports.R-2]\nours = true\n\n# The steps,"), encoding="utf-8")
+    other = '[world.reports.R-2]\ncustomer = "C-8"\nhours_down = 2\nours = true\n\n'
+    path.write_text(text.replace("# The steps,", f"{other}# The steps,"), encoding="utf-8")
     shutil.copy(BROKEN / "base" / "tools" / "stock.toml", mine / "tools")
     load_tools.cache_clear()
     _, *notes = told("workflow", "check", path).splitlines()
@@ -108,7 +109,11 @@ def test_shipped_tools_are_not_noted() -> None:
 
 
 CASES = [
-    ("workflows", ["not_toml", "misspelt_key_of_a_step", "missing_key", "infinite"], "shop/restock.toml"),
+    (
+        "workflows",
+        ["not_toml", "misspelt_key_of_a_step", "missing_key", "infinite", "record_lacks_a_field"],
+        "shop/restock.toml",
+    ),
     ("unproven", None, "shop/restock.toml"),
     ("tools", None, "tools/stock.toml"),
 ]
@@ -144,8 +149,8 @@ def test_a_folder_is_listed_and_planned(mine: Path) -> None:
     )
     # The workflows that a shipped suite names are shipped ones; of a user's own it takes all.
     title, *rows = told("plan", "--workflows", mine).splitlines()
-    assert title.startswith("suite standard 1 on mine, seed 7: ")
-    assert any(row.split() == ["clean", "40"] for row in rows)
+    assert title.startswith("suite standard 2 on mine, seed 7: ")
+    assert any(row.split() == ["clean", "16"] for row in rows)
 
 
 def test_own_tools_stand_beside_the_shipped_ones(mine: Path) -> None:

@@ -1,0 +1,109 @@
+"""What has to come before an effect: the reads that it rests on, the jobs that are waited for, the timers. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from functools import cache
+
+from kintsugi.golden_workflows.plan import Results, places, settled, step_named, step_names_used
+from kintsugi.golden_workflows.spec import Effect, Workflow
+from kintsugi.golden_workflows.walk import Visit, visits
+from kintsugi.harness.history import Event, of
+from kintsugi.harness.identity import first_alike
+from kintsugi.harness.session import TIME_SCALE
+
+__all__ = ["Precedence"]
+
+JUST_BEFORE = 0.95
+"""The part of a timer that has to have gone by: clocks differ."""
+
+
+class Precedence:
+    """What came before each effect of one run, against what had to.
+
+    `drifted` names the drift by whose plan the run is judged, if there is one. It never errs against a run: each
+    call counts from when it was first served, so that a run that began anew has waited since then.
+    """
+
+    def __init__(self, workflow: Workflow, drifted: str | None, events: Sequence[Event]) -> None:
+        self._workflow = workflow
+        self._visits = visits(workflow, drifted)
+        self._place = places(workflow.plan)
+        self._reads = of(events, "world", "read")
+        self._first: dict[tuple[str, int], float] = {}
+        """When each call was first served."""
+        for event in of(events, "world", "read", "effect"):
+            self._first.setdefault((event["step"], event["item"]), event["t"])
+        self._crossed: dict[tuple[str, str], list[float]] = defaultdict(list)
+        """When each step's reads were served, and when its question was asked, where the chain asks it apart."""
+        alike, steps = first_alike(workflow, drifted), defaultdict[tuple[str, int], set[str]](set)
+        for call, first in alike.items():
+            steps[first].add(call[0])
+        for event in self._reads:
+            call = event["step"], event["item"]
+            for step in steps[alike.get(call, call)] | {event["step"]}:
+                self._crossed["tool", step].append(event["t"])
+        for event in of(events, "gateway", "ask"):
+            self._crossed["model", event["step"]].append(event["t"])
+
+    def missed(self, effect: Effect, at: float) -> str:
+        """What an effect at a time of the history did not wait for; empty where it waited for all."""
+        return next(self._missed(effect, at), "")
+
+    def _missed(self, effect: Effect, at: float) -> Iterator[str]:
+        needed = _rests_on(self._workflow, effect.step)
+        soonest = at
+        """Of the effect and of all that it rests on, each as late as it was before the effect: back to front."""
+        for index in reversed(range(len(self._visits))):
+            call = self._visits[index].call
+            if self._place[call.step] >= self._place[effect.step]:
+                continue
+            if call.step in needed:
+                before = [t for t in self._crossed[call.kind, call.step] if t < at]
+                if call.kind == "tool" and not before:
+                    yield f"before {call.step} was read"
+                    return
+                soonest = min([soonest, *before[-1:]])
+            if call.kind == "sleep" and soonest < self._over(index, at):
+                yield f"before {call.step} was over"
+            if self._workflow.steps[call.step].until is not None and not self._settled(index, at):
+                yield f"before {call.step} had come to what it waits for"
+
+    def _over(self, timer: int, at: float) -> float:
+        """When a timer can be over that began as soon as what comes before it had been served for the first time."""
+        served = [self._first.get((visit.call.step, visit.call.item), at) for visit in self._visits[:timer]]
+        seconds: float = self._visits[timer].call.arguments["seconds"]
+        return max((t for t in served if t < at), default=0.0) + seconds * TIME_SCALE * JUST_BEFORE
+
+    def _settled(self, polled: int, at: float) -> bool:
+        """Whether a poll before has shown what the step waits for. The results before it are the plan's own."""
+        step, known = self._visits[polled].call.step, _results(self._visits[:polled])
+        shown = [event["result"] for event in self._reads if event["step"] == step and event["t"] < at]
+        return any(settled(self._workflow.plan, step, known, result) for result in shown)
+
+
+@cache
+def _rests_on(workflow: Workflow, step: str) -> frozenset[str]:
+    """The reads and questions that a step's values, its condition or its freshness rest on, directly or not."""
+    found: set[str] = set()
+    left = {step}
+    while left:
+        name = left.pop()
+        planned = step_named(workflow.plan, name)
+        used = (step_names_used(planned) | set(planned.get("fresh", ()))) & workflow.steps.keys()
+        left |= used - found
+        found |= used
+    return frozenset(name for name in found if not _writes(workflow, name))
+
+
+def _writes(workflow: Workflow, step: str) -> bool:
+    tool = workflow.steps[step].tool
+    return tool is not None and workflow.tools[tool].effect == "write"
+
+
+def _results(before: Sequence[Visit]) -> Results:
+    found: Results = {}
+    for visit in before:
+        found.setdefault(visit.call.step, {})[visit.call.item] = visit.value
+    return found
