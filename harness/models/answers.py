@@ -78,6 +78,10 @@ class Model(Protocol):
         """The answer to one request. Raises Refused, NoAnswer."""
         ...
 
+    def vouch(self, trial: Trial) -> None:
+        """Raise NoAnswer where a trial that has ended says nothing of its SUT, since no model was there to ask."""
+        ...
+
 
 class Refused(Exception):
     """The provider gave an error in place of a reply. It is the SUT's to deal with, and is passed on to it."""

@@ -42,6 +42,7 @@ class Recording:
 
     def __init__(self, folder: Path, head: Mapping[str, Any]) -> None:
         self._path = folder / ANSWERS
+        self._taken_up = False
         head = {"schema": SCHEMA, **head}
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -49,13 +50,16 @@ class Recording:
                 write_atomically(folder / HEAD, json.dumps(head, indent=1) + "\n")
             elif (known := read_head(folder))["model"] != head["model"]:
                 raise FileProblem(f"{folder}: holds answers of {known['model']}, not of {head['model']}; take another")
-            cut_torn_line(self._path)
             self._path.touch()
         except OSError as error:
             raise FileProblem(f"{folder}: no cassette can be written there: {error.strerror}") from error
 
     def add(self, place: Place, asked: str, outcome: Outcome) -> None:
         """Keep an answer; it has been handed to the operating system when this returns. Raises Unwritable."""
+        if not self._taken_up:
+            # Not before: until the results folder is this run's, another may be writing here.
+            cut_torn_line(self._path)
+            self._taken_up = True
         append_line(self._path, {**asdict(place), "asked": asked, **outcome})
 
 

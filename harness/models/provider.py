@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.util import find_spec
 from typing import Any
@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from kintsugi.golden_workflows.spec import FileProblem
 from kintsugi.harness.models.answers import BROKEN_OFF, TIMED_OUT, NoneAtAll
 from kintsugi.harness.models.cassette import Outcome
+from kintsugi.harness.models.reach import FAILURES_MAX, Reach
 from kintsugi.harness.processes import SECRETS
 
 __all__ = ["Provider", "load", "must_be_there", "redacted"]
@@ -29,6 +30,8 @@ IN_A_REPLY_MIN = 16
 """In what a model says, a shorter value may well be a word: `refund` is no less one where it is a password too."""
 NOTHING_WORKS = {401: "does not take the key", 403: "does not allow it", 404: "does not have it"}
 """What no SUT can do anything about."""
+SERVER_ERROR = 500
+"""From here on a status says that the provider has failed, and not whoever asks it."""
 NO_KEY = "none"
 """What a server of one's own is sent where the environment holds no key."""
 NO_RETRIES = {"num_retries": 0, "max_retries": 0}
@@ -44,15 +47,18 @@ class Provider:
 
     def __init__(self, name: str, base: str = "") -> None:
         self.name = name
+        self._where = f"{name} at {base}" if base else name
+        self._reach = Reach()
         self._more: dict[str, Any] = {"api_base": base} if base else {}
         if base and (urlsplit(base).scheme not in {"http", "https"} or "@" in base or "?" in base):
             raise FileProblem("--model-base: a URL such as http://127.0.0.1:8000/v1 is needed, with no key in it")
         self._litellm = load()
+        _forget_blank_keys()
         missing = self._missing(base)
         if missing and not base:
             raise FileProblem(
-                f"{' and '.join(missing)}: not in the environment; {name} needs it, unless --model-base names a "
-                "server of your own"
+                f"{' and '.join(missing)}: not in the environment, or blank; {name} needs it, unless --model-base "
+                "names a server of your own"
             )
         if missing:
             self._more["api_key"] = NO_KEY
@@ -67,27 +73,59 @@ class Provider:
         found = self._litellm.validate_environment(f"{provider}/{self.name.removeprefix(f'{provider}/')}")
         return [] if found["keys_in_environment"] else list(found["missing_keys"])
 
+    @property
+    def unanswered(self) -> str:
+        """That it has not answered anything so far, and why, in one line; empty once it has."""
+        if self._reach.answered:
+            return ""
+        return f"{self._where} has answered nothing in this run: {self._reach.last or 'no call has ended'}"
+
+    def must_be_there(self) -> None:
+        """Raise NoneAtAll where it has not answered anything so far, and can't be expected to."""
+        if self._reach.gone:
+            own = "api_base" in self._more
+            see_to = "the server, or correct --model-base" if own else "the network, and the provider's status"
+            raise NoneAtAll(f"{self.unanswered}; see to {see_to}")
+
     async def complete(self, request: Mapping[str, Any], seconds: float) -> Outcome:
         """One completion, or the provider's error, as it was given. Raises NoneAtAll where every other would fail too.
 
         Nothing is tried again: that is the SUT's to do.
         """
+        with self._reach.call():
+            return await self._complete(request, seconds)
+
+    async def _complete(self, request: Mapping[str, Any], seconds: float) -> Outcome:
         options = {"timeout": seconds, "drop_params": True, **NO_RETRIES}
         try:
             async with asyncio.timeout(seconds):
                 found = await self._litellm.acompletion(**request, **options, **self._more)
-            return {"completion": _plain(found)}
+            completion = _plain(found)
         except TimeoutError:
-            return _refused(TIMED_OUT, f"no answer within {seconds:.3g} s")
+            return self._too_slow(seconds)
         except Exception as error:  # noqa: BLE001 - whatever goes wrong there is told to the SUT, as a server would
             if isinstance(error, self._litellm.Timeout):
-                return _refused(TIMED_OUT, f"no answer within {seconds:.3g} s")
-            status = BROKEN_OFF if _broken_off(error) else _status(error)
-            said = redacted(" ".join(str(error).split()))[:MESSAGE_CHARACTERS_MAX]
+                return self._too_slow(seconds)
+            causes = _causes(error)
+            status = BROKEN_OFF if _broken_off(causes) else _status(error)
+            said = _in_one_line(error)
             if status in NOTHING_WORKS:
                 why = f"{self.name}: its provider {NOTHING_WORKS[status]} ({status}): {said}"
                 raise NoneAtAll(why) from None
+            if _unconnected(causes):
+                self._reach.fails(f"no connection can be made: {_in_one_line(causes[-1])}", counts=FAILURES_MAX)
+            elif status >= SERVER_ERROR:
+                self._reach.fails(f"status {status}: {said}")
+            else:
+                self._reach.answers()
             return _refused(status, said, _retry_after(error))
+        self._reach.answers()
+        return {"completion": completion}
+
+    def _too_slow(self, seconds: float) -> Outcome:
+        said = f"no answer within {seconds:.3g} s"
+        self._reach.fails(said, counts=0)
+        return _refused(TIMED_OUT, said)
 
 
 def must_be_there() -> None:
@@ -142,11 +180,18 @@ def _plain(completion: Any) -> Any:
     return json.loads(redacted(text, IN_A_REPLY_MIN))
 
 
+def _forget_blank_keys() -> None:
+    """Have keys that are set and hold nothing be as good as not set, for us and for litellm."""
+    for name, value in list(os.environ.items()):
+        if SECRETS.search(name) and not value.strip():
+            del os.environ[name]
+
+
 def redacted(text: str, characters_min: int = SECRET_CHARACTERS_MIN) -> str:
     """Text without any key, of so many characters or more, that this process has in its environment."""
     for name, value in os.environ.items():
-        if SECRETS.search(name) and len(value) >= characters_min:
-            text = text.replace(value, f"[{name}]")
+        if SECRETS.search(name) and len(key := value.strip()) >= characters_min:
+            text = text.replace(key, f"[{name}]")
     return text
 
 
@@ -160,15 +205,38 @@ def _status(error: Exception) -> int:
     return status if isinstance(status, int) and 400 <= status <= 599 else 502
 
 
-def _broken_off(error: BaseException) -> bool:
+def _causes(error: BaseException) -> list[BaseException]:
+    """An error, what caused it, what caused that, and so on: of several at once the first."""
+    causes = [error]
+    while (cause := _cause(causes[-1])) is not None and cause not in causes:
+        causes.append(cause)
+    return causes
+
+
+def _cause(error: BaseException) -> BaseException | None:
+    if isinstance(error, BaseExceptionGroup):
+        return error.exceptions[0]
+    return error.__cause__ or error.__context__
+
+
+def _unconnected(causes: Sequence[BaseException]) -> bool:
+    """Whether no connection could be made, so that nothing was sent."""
+    import httpx
+
+    return any(isinstance(cause, httpx.ConnectError) for cause in causes)
+
+
+def _broken_off(causes: Sequence[BaseException]) -> bool:
     """Whether the connection was lost after it had been made, so that the request may have been served."""
     import httpx
 
-    causes: list[BaseException] = [error]
-    while (cause := causes[-1].__cause__ or causes[-1].__context__) is not None and cause not in causes:
-        causes.append(cause)
     lost = [cause for cause in causes if isinstance(cause, httpx.TransportError)]
     return any(not isinstance(cause, (httpx.ConnectError, httpx.ConnectTimeout)) for cause in lost)
+
+
+def _in_one_line(error: BaseException) -> str:
+    """What an error says, without any key."""
+    return redacted(" ".join(str(error).split()))[:MESSAGE_CHARACTERS_MAX]
 
 
 def _retry_after(error: Exception) -> str:

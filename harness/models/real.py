@@ -9,6 +9,7 @@ from kintsugi.harness.models.cassette import Outcome, Place, Recording, Tape
 from kintsugi.harness.models.provider import Provider
 from kintsugi.harness.models.request import as_good, key_of, provider_request, read_completion
 from kintsugi.harness.models.spend import Meter
+from kintsugi.scenarios.trial import Trial
 
 __all__ = ["Live", "Taped"]
 
@@ -40,6 +41,9 @@ class _Real:
         reply, tokens = read_completion(outcome["completion"], request)
         return Answer(reply, tokens, as_good(asked.workflow, asked.wanted, asked.right, reply, asked.request))
 
+    def vouch(self, trial: Trial) -> None:
+        """Raise NoAnswer where a trial that has ended says nothing of its SUT, since no model was there to ask."""
+
     async def _outcome(self, asked: Asked, request: dict[str, object], place: Place) -> Outcome:
         raise NotImplementedError
 
@@ -50,13 +54,24 @@ class Live(_Real):
     def __init__(self, provider: Provider, meter: Meter, recording: Recording | None = None) -> None:
         super().__init__(provider.name)
         self._provider, self._meter, self._recording = provider, meter, recording
+        self._unserved: set[str] = set()
+        """The trials that have asked before the first answer."""
+
+    def vouch(self, trial: Trial) -> None:
+        """Raise NoAnswer where a trial has asked, and nothing was answered in the whole run so far."""
+        if trial.id in self._unserved and (why := self._provider.unanswered):
+            raise NoAnswer(why)
 
     async def _outcome(self, asked: Asked, request: dict[str, object], place: Place) -> Outcome:
         seconds = asked.workflow.policy.model_timeout_seconds
         given_up = monotonic() + max(seconds - MARGIN_SECONDS, seconds / 2)
+        self._provider.must_be_there()
+        if self._provider.unanswered:
+            self._unserved.add(place.trial)
         async with self._meter.call(place.trial, request) as call:
             outcome = await self._provider.complete(request, given_up - monotonic())
             call.ended(outcome)
+        self._provider.must_be_there()
         if self._recording is not None:
             self._recording.add(place, _words(asked), outcome)
         return outcome

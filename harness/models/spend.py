@@ -124,13 +124,20 @@ class Meter:
 
     def __init__(self, price: ModelPrice, limit: float | None, path: Path) -> None:
         self._price, self._limit, self._path = price, limit, path
-        self._reserved = 0.0
-        cut_torn_line(path)
-        self.spent = spent_so_far(path)
+        self._reserved = self.spent = 0.0
+        self._taken_up = False
+
+    def _take_up(self) -> None:
+        """Go on with the ledger from the first call on: before, the folder may still be another run's."""
+        if not self._taken_up:
+            cut_torn_line(self._path)
+            self.spent = spent_so_far(self._path)
+            self._taken_up = True
 
     @asynccontextmanager
     async def call(self, trial: str, request: Mapping[str, Any]) -> AsyncIterator[Call]:
         """A call that is made within. Raises NoneAtAll where it might pass the limit, and Unwritable."""
+        self._take_up()
         worst = self._worst(request)
         if self._limit is not None and self.spent + self._reserved + worst > self._limit:
             raise NoneAtAll(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import threading
 import uuid
 from collections import Counter
@@ -110,6 +111,14 @@ def new_provider() -> Iterator[Callable[..., FakeProvider]]:
     yield new
     for fake in opened:
         fake.close()
+
+
+@pytest.fixture
+def refusing() -> Iterator[str]:
+    """The URL of a server that is not there: its port is taken, and nobody listens."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{held.getsockname()[1]}/v1"
 
 
 @pytest.fixture

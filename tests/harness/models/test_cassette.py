@@ -50,6 +50,20 @@ def test_an_answer_that_was_cut_short_is_none(tmp_path: Path) -> None:
     assert Tape(tmp_path).find(PLACE) is None
 
 
+def test_what_is_recorded_after_a_crash_is_not_joined_to_the_torn_line(tmp_path: Path) -> None:
+    recorded(tmp_path, (PLACE, SAID))
+    path = tmp_path / "answers.jsonl"
+    torn = path.read_bytes() + b'{"trial": "'
+    path.write_bytes(torn)
+    recording = Recording(tmp_path, {"model": "openai/m"})
+    assert path.read_bytes() == torn, "until there is an answer, another run may be writing there"
+    again = Place(PLACE.trial, PLACE.run, PLACE.key, 2)
+    recording.add(again, "call of f at step s[0]", REFUSED)
+    recording.add(Place(PLACE.trial, PLACE.run, PLACE.key, 3), "call of f at step s[0]", SAID)
+    assert [Tape(tmp_path).find(place) for place in (PLACE, again)] == [SAID, REFUSED]
+    assert len(path.read_text().splitlines()) == 3
+
+
 def test_a_cassette_holds_one_model(tmp_path: Path) -> None:
     recorded(tmp_path)
     with pytest.raises(FileProblem, match="holds answers of openai/m, not of openai/other"):

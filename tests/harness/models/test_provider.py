@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -15,8 +16,9 @@ from aiohttp import web
 from kintsugi.golden_workflows.chains.naive import _functions
 from kintsugi.golden_workflows.spec import FileProblem
 from kintsugi.harness.models import provider as provider_module
-from kintsugi.harness.models.answers import BROKEN_OFF, NoneAtAll
+from kintsugi.harness.models.answers import BROKEN_OFF, NoAnswer, NoneAtAll
 from kintsugi.harness.models.provider import Provider, load, redacted
+from kintsugi.harness.models.reach import FAILURES_MAX
 from kintsugi.harness.models.real import Live
 from kintsugi.harness.models.spend import Meter
 from kintsugi.harness.prices import no_price
@@ -226,25 +228,141 @@ async def test_a_provider_that_is_too_slow_is_given_up_before_the_sut_does(
         assert "no answer within 0.75 s" in answer.body["error"]["message"]
 
 
-@pytest.mark.parametrize(("status", "why"), [(401, "does not take the key"), (404, "does not have it")])
-async def test_what_no_sut_can_mend_ends_the_run(
-    open_doors: NewDoors, provider: FakeProvider, live: Live, status: int, why: str
-) -> None:
-    said = {"error": {"message": f"no: {KEY}"}}
-    provider.answers = lambda _, __: web.json_response(said, status=status)
+async def ends_the_run(open_doors: NewDoors, live: Live, *before: int) -> str:
+    """Why a trial's request ends the run, after others that were answered with such a status."""
 
     async def trial() -> None:
         async with open_doors() as world:
+            for status in before:
+                assert (await asked(world, live)).status == status
+                assert not live.stopped
             posting = asyncio.ensure_future(asked(world, live))
             await asyncio.wait([posting, world.session.broken], return_when=asyncio.FIRST_COMPLETED)
             posting.cancel()
 
     with pytest.raises(NoneAtAll) as problem:
         await trial()
-    assert why in str(problem.value)
-    assert "\n" not in str(problem.value)
-    assert KEY not in str(problem.value)
     assert live.stopped == str(problem.value)
+    assert "\n" not in live.stopped
+    assert KEY not in live.stopped
+    return live.stopped
+
+
+@pytest.mark.parametrize(("status", "why"), [(401, "does not take the key"), (404, "does not have it")])
+async def test_what_no_sut_can_mend_ends_the_run(
+    open_doors: NewDoors, provider: FakeProvider, live: Live, status: int, why: str
+) -> None:
+    said = {"error": {"message": f"no: {KEY}"}}
+    provider.answers = lambda _, __: web.json_response(said, status=status)
+    assert why in await ends_the_run(open_doors, live)
+
+
+# --- before it has answered anything ------------------------------------------------------------------------
+
+
+def failing(said: str) -> Callable[[Any, Any], Any]:
+    return lambda _, __: web.json_response({"error": {"message": said}}, status=500)
+
+
+async def broken_off(_: Any, incoming: web.Request) -> web.Response:
+    assert incoming.transport is not None
+    incoming.transport.abort()
+    return web.Response()
+
+
+def metered(base: str, folder: Path) -> Live:
+    return Live(Provider(NAME, base), Meter(no_price(NAME), None, folder / "spend.jsonl"))
+
+
+async def test_a_server_that_is_not_there_ends_the_run_at_once(
+    open_doors: NewDoors, refusing: str, tmp_path: Path
+) -> None:
+    said = await ends_the_run(open_doors, metered(refusing, tmp_path))
+    assert said.startswith(f"{NAME} at {refusing} has answered nothing in this run: no connection can be made: [Errno ")
+    assert said.endswith("; see to the server, or correct --model-base")
+
+
+async def test_a_name_that_nobody_has_ends_the_run_at_once(
+    open_doors: NewDoors, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(*_: Any, **__: Any) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    said = await ends_the_run(open_doors, metered("http://nowhere.invalid/v1", tmp_path))
+    assert "Name or service not known; " in said
+
+
+@pytest.mark.parametrize(("status", "why"), [(500, "out of memory, [OPENAI_API_KEY]; "), (BROKEN_OFF, "; ")])
+async def test_a_server_that_fails_three_times_ends_the_run(
+    open_doors: NewDoors, provider: FakeProvider, live: Live, status: int, why: str
+) -> None:
+    provider.answers = failing(f"out of memory, {KEY}") if status == 500 else broken_off
+    said = await ends_the_run(open_doors, live, *[status] * (FAILURES_MAX - 1))
+    assert said.startswith(f"{NAME} at {provider.url} has answered nothing in this run: status {status}: ")
+    assert why in said
+    assert await ends_the_run(open_doors, live) == said
+    assert len(provider.asked) == FAILURES_MAX, "nobody is asked any more, for whichever trial"
+
+
+async def test_after_one_answer_a_server_that_fails_is_the_sut_s_to_deal_with(
+    open_doors: NewDoors, provider: FakeProvider, live: Live
+) -> None:
+    provider.answers = failing("not yet")
+    async with open_doors() as world:
+        for _ in range(FAILURES_MAX - 1):
+            await asked(world, live)
+        provider.answers = lambda request, _: provider.by_script(request)
+        assert (await asked(world, live)).status == 200
+        provider.answers = failing("no more")
+        for _ in range(FAILURES_MAX + 1):
+            assert (await asked(world, live)).status == 500
+        provider.close()
+        assert (await asked(world, live)).status >= 500, "and so is one that is gone"
+        assert not live.stopped
+
+
+async def test_those_who_ask_at_once_are_waited_for(
+    open_doors: NewDoors, provider: FakeProvider, live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrived, turned_away = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    async def at_last(request: Any) -> Any:
+        loop.call_soon_threadsafe(arrived.set)
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(turned_away.wait(), loop))
+        return provider.by_script(request)
+
+    def one_only(request: Any, other: web.Request) -> Any:
+        return at_last(request) if len(provider.asked) == 1 else failing("too many")(request, other)
+
+    provider.answers = one_only
+    async with open_doors() as world:
+        workflow = world.session.workflow
+        patient = workflow.policy.model_copy(update={"model_timeout_seconds": 60.0})
+        monkeypatch.setattr(workflow, "policy", patient)
+        posting = asyncio.ensure_future(asked(world, live))
+        await arrived.wait()
+        for _ in range(2 * FAILURES_MAX):
+            assert (await asked(world, live)).status == 500
+        turned_away.set()
+        assert (await posting).status == 200
+        assert not live.stopped
+
+
+async def test_a_trial_says_nothing_of_its_sut_where_nothing_was_answered(
+    open_doors: NewDoors, provider: FakeProvider, live: Live
+) -> None:
+    provider.answers = failing("not yet")
+    async with open_doors() as world:
+        trial = world.session.trial
+        live.vouch(trial)
+        await asked(world, live)
+        with pytest.raises(NoAnswer, match=r"has answered nothing in this run: status 500: .*not yet$"):
+            live.vouch(trial)
+        provider.answers = lambda request, _: provider.by_script(request)
+        await asked(world, live)
+        live.vouch(trial)
 
 
 # --- before it is asked -------------------------------------------------------------------------------------
@@ -255,6 +373,23 @@ def test_a_key_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(FileProblem, match="OPENAI_API_KEY: not in the environment"):
         Provider("openai/gpt-5.4-mini")
     Provider("openai/gpt-5.4-mini", "http://127.0.0.1:9/v1")
+
+
+@pytest.mark.parametrize("blank", ["", " \n"])
+def test_a_key_that_is_blank_is_missing(monkeypatch: pytest.MonkeyPatch, blank: str) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", blank)
+    with pytest.raises(FileProblem, match="OPENAI_API_KEY: not in the environment, or blank"):
+        Provider("openai/gpt-5.4-mini")
+
+
+async def test_a_server_of_one_s_own_is_sent_no_blank_key(
+    open_doors: NewDoors, provider: FakeProvider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", " ")
+    live = metered(provider.url, tmp_path)
+    async with open_doors() as world:
+        assert (await asked(world, live)).status == 200
+    assert provider.headers[0]["Authorization"] == "Bearer none"
 
 
 @pytest.mark.parametrize("name", ["nobody/nothing", "nonsense"])
@@ -280,7 +415,9 @@ def test_litellm_is_told_to_keep_to_itself() -> None:
 
 def test_keys_are_taken_out_of_any_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHORT_KEY", "a")
+    monkeypatch.setenv("OTHER_KEY", "sk-with-a-line-end\n")
     assert redacted(f"a {KEY}!") == "a [OPENAI_API_KEY]!"
+    assert redacted("b'sk-with-a-line-end\\n'") == "b'[OTHER_KEY]\\n'"
 
 
 def test_without_the_extra_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,8 +9,8 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -318,6 +318,57 @@ def test_a_job_is_polled_as_often_from_a_cassette_as_with_a_model_that_is_slower
             assert len(reads) == polls, name
 
 
+# --- with a model that is not there ---------------------------------------------------------------------------
+
+FEW = ("--fault", "malformed_output", "--yes")
+
+
+def ends_unanswered(folder: Folder, ended: Result, why: str) -> None:
+    """A run has ended without an answer of its model, and no SUT was charged with that."""
+    assert ended.exit_code == 4, ended.output
+    trials = folder.results("out").trials().values()
+    assert {result.verdict for result in trials} == {"harness_error"}
+    for result in trials:
+        assert f"has answered nothing in this run: {why}" in result.reason
+        assert "\n" not in result.reason
+
+
+def test_a_model_that_can_t_be_reached_ends_the_run_and_not_the_sut(folder: Folder, refusing: str) -> None:
+    ended = folder.run("out", "--model", NAME, "--model-base", refusing, "--spend-limit", "none", *FEW)
+    ends_unanswered(folder, ended, "no connection can be made: ")
+    (line,) = [line for line in ended.output.splitlines() if line.startswith("stopped: ")]
+    assert line.startswith(f"stopped: {NAME} at {refusing} has answered nothing in this run")
+    assert line.endswith(f"; go on with the same command and --resume --out {folder.path / 'out'}")
+    assert len(folder.results("out").trials()) < folder.results("out").run()["planned"]
+
+
+def test_a_model_that_fails_on_every_request_ends_the_run_until_it_is_mended(
+    folder: Folder, provider: FakeProvider
+) -> None:
+    provider.answers = lambda _, __: web.Response(status=500, text="out of memory")
+    ended = folder.asks(provider, "out", *FEW)
+    ends_unanswered(folder, ended, "status 500: ")
+    assert spent_so_far(folder.path / "out" / "spend.jsonl") == 0
+    first = len(provider.asked)
+    assert folder.asks(provider, "out", *FEW, "--resume").exit_code == 4
+    assert len(provider.asked) > first, "a run that is gone on with asks for itself"
+    provider.answers = lambda request, _: provider.by_script(request)
+    ended = folder.asks(provider, "out", *FEW, "--resume")
+    assert ended.exit_code == 0, ended.output
+    trials = folder.results("out").trials().values()
+    assert len(trials) == folder.results("out").run()["planned"]
+    assert {result.verdict for result in trials if not result.fault} == {"correct"}
+
+
+def test_a_model_that_is_too_slow_for_all_says_nothing_of_a_sut(folder: Folder, provider: FakeProvider) -> None:
+    # As a time-out, and at once.
+    provider.answers = lambda _, __: web.Response(status=504)
+    ended = folder.asks(provider, "out", *FEW, "--sut", "naive", "--spend-limit", "none")
+    ends_unanswered(folder, ended, "no answer within 4.")
+    assert len(folder.results("out").trials()) == folder.results("out").run()["planned"]
+    assert "stopped: " not in ended.output, "a later one may be fast enough"
+
+
 # --- money --------------------------------------------------------------------------------------------------
 
 
@@ -344,10 +395,11 @@ def test_at_the_limit_no_further_call_is_made_and_a_higher_one_goes_on(folder: F
 def test_what_a_killed_run_may_have_spent_counts_when_it_is_gone_on_with(
     folder: Folder, provider: FakeProvider
 ) -> None:
-    begun = threading.Event()
+    begun: Future[None] = Future()
 
     async def never() -> Any:
-        begun.set()
+        if not begun.done():
+            begun.set_result(None)
         await asyncio.Event().wait()
 
     provider.answers = lambda _, __: never()
@@ -358,11 +410,15 @@ def test_what_a_killed_run_may_have_spent_counts_when_it_is_gone_on_with(
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path[1:])},
         stderr=subprocess.PIPE,
     )
-    try:
-        assert begun.wait(SECONDS_MAX)
-    finally:
-        process.kill()
-        _, said = process.communicate(timeout=SECONDS_MAX)
+    with ThreadPoolExecutor() as reading:
+        reaped = reading.submit(process.communicate)
+        try:
+            either: list[Future[Any]] = [begun, reaped]
+            wait(either, SECONDS_MAX, FIRST_COMPLETED)
+        finally:
+            process.kill()
+        _, said = reaped.result(SECONDS_MAX)
+    assert begun.done(), said
     assert process.returncode == -signal.SIGKILL, said
     ledger = folder.path / "out" / "spend.jsonl"
     (line,) = ledger.read_text().splitlines()
@@ -445,6 +501,34 @@ def test_a_missing_key_is_one_line(folder: Folder, monkeypatch: pytest.MonkeyPat
     ended = folder.run("out", "--model", "openai/gpt-5.4-mini", "--yes")
     assert ended.exit_code == 2
     assert "kintsugi: OPENAI_API_KEY: not in the environment" in ended.output
+
+
+def test_a_key_that_is_blank_is_one_line(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "")
+    ended = folder.run("out", "--model", "openai/gpt-5.4-mini", "--yes")
+    assert ended.exit_code == 2
+    assert ended.output.startswith("kintsugi: OPENAI_API_KEY: not in the environment, or blank")
+    assert len(ended.output.splitlines()) == 1
+    assert not (folder.path / "out").exists()
+
+
+def test_a_run_that_is_refused_beside_another_leaves_its_lines_alone(folder: Folder, provider: FakeProvider) -> None:
+    out, tape = folder.path / "out", folder.path / "cassette"
+    lines = {out / "spend.jsonl": '{"trial": "t", "what": "rese', tape / "answers.jsonl": '{"trial": "t", "ru'}
+    for path, line in lines.items():
+        path.parent.mkdir()
+        path.write_text(line)
+    (tape / "cassette.json").write_text(json.dumps({"schema": 1, "model": NAME}))
+    writing = Results(out)
+    writing.begin({"suite": "another"}, resume=False)
+    try:
+        ended = folder.asks(provider, "out", "--record", str(tape), "--yes", "--resume")
+    finally:
+        writing.end()
+    assert ended.exit_code == 2
+    assert "another run is writing there" in ended.output
+    assert {path: path.read_text() for path in lines} == lines
+    assert provider.asked == []
 
 
 def test_without_litellm_one_line_says_what_to_install(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
