@@ -6,7 +6,7 @@ No SUT has to say where in the plan it is, and none can say it wrongly.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from typing import Any
 
@@ -48,28 +48,54 @@ class Identifier:
         self._calls: dict[str, list[Call]] = {}
         for call in reference_calls(workflow):
             self._calls.setdefault(call.tool, []).append(call)
+        self._comes_after = _comes_after(workflow)
 
     def tool(
-        self, tool: str, arguments: Mapping[str, Any], done: Mapping[tuple[str, int], int]
+        self,
+        tool: str,
+        arguments: Mapping[str, Any],
+        done: Mapping[tuple[str, int], int],
+        effects: Collection[str] = (),
     ) -> tuple[str, int] | None:
         """The (step, item) that a call is most likely meant to be; None where the plan has no call of that tool.
 
         The one that shares most arguments, free text aside; among equals the first that is not `done` (a count of
-        delivered answers for each step and item), else the first.
+        delivered answers for each step and item), else the first. A read that the plan makes once more after a write
+        is that one only once the write is done or in the ledger (`effects`: the steps); before, it is the first again.
         """
         candidates = self._calls.get(tool)
         if not candidates:
             return None
 
-        def rank(position: int) -> tuple[int, int, int]:
+        written = {step for (step, _), count in done.items() if count} | set(effects)
+
+        def rank(position: int) -> tuple[int, bool, int, int]:
             call = candidates[position]
             named = set(call.arguments) - self._free[call.step]
             shared = sum(call.arguments[name] == arguments.get(name) for name in named)
             exact = shared == len(named)
-            return (shared + (1 if exact else 0), -min(done.get((call.step, call.item), 0), 1), -position)
+            place = (call.step, call.item)
+            due = self._comes_after.get(place, call.step) in {call.step, *written}
+            return (shared + (1 if exact else 0), due, -min(done.get(place, 0), 1), -position)
 
         best = candidates[max(range(len(candidates)), key=rank)]
         return best.step, best.item
+
+
+def _comes_after(workflow: Workflow) -> Mapping[tuple[str, int], str]:
+    """For each read that repeats an earlier one in the plan the step of the last write before it."""
+    found, seen, last = {}, set[str](), ""
+    for call in trajectory(workflow):
+        if call.kind != "tool":
+            continue
+        if workflow.tools[call.tool].effect == "write":
+            last = call.step
+            continue
+        what = canonical([call.tool, call.arguments])
+        if what in seen and last:
+            found[call.step, call.item] = last
+        seen.add(what)
+    return found
 
 
 @cache

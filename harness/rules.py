@@ -6,13 +6,14 @@ from collections.abc import Mapping
 
 from kintsugi.harness.records import TrialResult
 
-__all__ = ["broken"]
+__all__ = ["EFFECTS", "broken"]
 
 EFFECTS: Mapping[str, str] = {
     "duplicate": "an effect happens at most once",
     "extra": "nothing happens that the workflow does not ask for, and a person's no stands",
     "wrong arguments": "an effect has the arguments that the records and the model gave",
     "out of order": "effects happen in the order of the plan",
+    "too early": "nothing is done before its timer or its job is over, and what it rests on was read",
     "stale": "no effect rests on a record that has changed since it was read",
     "unauthorised": "nothing is written without the approval that it needs",
     "missing": "a run that says completed has every effect",

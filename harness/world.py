@@ -29,7 +29,8 @@ async def serve_tools(incoming: Incoming) -> None:
     if len(incoming.path) == 2 and incoming.path[1] == "find":
         await _find(incoming)
         return
-    where = incoming.session.identifier.tool(incoming.path[0], arguments, incoming.run.done())
+    effects = {effect["step"] for effect in incoming.run.effects}
+    where = incoming.session.identifier.tool(incoming.path[0], arguments, incoming.run.done(), effects)
     crossing = incoming.crossing("tool", *(where or (UNPLANNED, 0)))
     incoming.session.history.add(
         "world",

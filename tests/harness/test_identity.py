@@ -75,6 +75,16 @@ def test_calls_that_differ_are_told_apart_whatever_was_done_before(name: str) ->
                 assert Identifier(WORKFLOWS[name]).tool(call.tool, call.arguments, done) == (call.step, call.item)
 
 
+def test_a_read_that_is_made_again_after_a_write_is_that_one_only_then() -> None:
+    identifier, read = Identifier(WORKFLOWS["data/schema_migration"]), {"table": "orders"}
+    assert identifier.tool("catalog.get_table", read, {}) == ("table", 0)
+    once = {("table", 0): 1, ("announce", 0): 0}
+    assert identifier.tool("catalog.get_table", read, once) == ("table", 0), "to see whether it is still so"
+    assert identifier.tool("catalog.get_table", read, once, {"announce"}) == ("switched", 0)
+    assert identifier.tool("catalog.get_table", read, {**once, ("announce", 0): 1}) == ("switched", 0)
+    assert identifier.tool("catalog.get_table", read, {**once, ("announce", 0): 1, ("switched", 0): 1}) == ("table", 0)
+
+
 def test_reference_calls_hold_each_call_of_the_seed_and_of_the_drifts_once() -> None:
     for workflow in WORKFLOWS.values():
         calls = reference_calls(workflow)
