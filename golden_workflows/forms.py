@@ -34,6 +34,10 @@ FREE_TEXT = "~="
 """A script value that starts with this is an expression whose text differs at each ask, as a model's does."""
 
 
+WAIT_SECONDS_MAX = 30 * 24 * 3600
+"""The longest wait of a step, in workflow time: 30 days, for which a trial at the harness's own pace takes 72 s."""
+
+
 def is_free_text(value: object) -> bool:
     """Whether a script value is free text of the model (a string that starts with ``~=``)."""
     return isinstance(value, str) and value.startswith(FREE_TEXT)
@@ -175,11 +179,11 @@ class Step(_Strict):
     ask: str | None = None
     inputs: dict[str, Any] = {}
     output: dict[str, Any] = {}
-    sleep_seconds: float | None = Field(default=None, gt=0)
+    sleep_seconds: float | None = Field(default=None, gt=0, le=WAIT_SECONDS_MAX)
     until: str | None = None
     """A read is made again, each time `every_seconds` of workflow time later, until this holds of its ``result``."""
-    every_seconds: float | None = Field(default=None, gt=0)
-    polls_max: int = Field(default=POLLS_MAX, ge=1)
+    every_seconds: float | None = Field(default=None, gt=0, le=WAIT_SECONDS_MAX)
+    polls_max: int = Field(default=POLLS_MAX, ge=1, le=10_000)
     """After so many reads for which `until` did not hold the run fails."""
     parallel: str | None = Field(default=None, pattern=r"^[a-z][a-z0-9_]*$")
     """The group of consecutive steps that are done at the same time, in any order."""

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import difflib
+import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from types import NoneType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ValidationError
 
-__all__ = ["FileProblem", "nearest", "validation_problem"]
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["FileProblem", "nearest", "read_toml", "validation_problem"]
 
 KNOWN_MAX = 12
 """How many known names are listed where none is near: a line stays readable."""
@@ -17,6 +21,18 @@ KNOWN_MAX = 12
 
 class FileProblem(ValueError):
     """A file can't be used; the message is one line that names file, key and remedy."""
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """What a TOML file holds; a byte order mark, which some editors write, is passed over. Raises FileProblem."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise FileProblem(f"{path}: can't be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise FileProblem(f"{path}: can't be read: byte {error.start} is not UTF-8") from error
+    except ValueError as error:
+        raise FileProblem(f"{path}: not valid TOML: {error}") from error
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""What of a workflow is never reached: on its seed records and under every drift it declares. Pure.
+"""What of a workflow is never reached, on its seed records and under every drift, and what tools leave unsaid. Pure.
 
 Nothing of it is wrong by itself, as a seed record may be there to be passed over, and a branch to be left. So these are
 notes for whoever writes the workflow, not problems.
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from kintsugi.golden_workflows.forms import Tool
     from kintsugi.golden_workflows.workflow import Workflow
 
-__all__ = ["unreached", "unused_tools"]
+__all__ = ["unreached", "unsaid_repeats", "unused_tools"]
 
 
 def unreached(workflow: Workflow) -> list[str]:
@@ -31,6 +31,16 @@ def unreached(workflow: Workflow) -> list[str]:
 def unused_tools(own: Mapping[str, Tool], used: Collection[str]) -> list[str]:
     """A line for each tool of one's own that no workflow of the folder names."""
     return [f"tools.{name}: no workflow of this folder calls it" for name in own if name not in used]
+
+
+def unsaid_repeats(own: Mapping[str, Tool]) -> list[str]:
+    """A line for each write of one's own that does not say how its service treats a repeat."""
+    said = "is not given, so that it is 'none' and a run in doubt asks a person; say so, or 'key' or 'lookup'"
+    return [
+        f"tools.{name}.idempotency: {said}"
+        for name, tool in own.items()
+        if tool.effect == "write" and "idempotency" not in tool.model_fields_set
+    ]
 
 
 def _steps(workflow: Workflow, walks: Sequence[Sequence[Visit]]) -> Iterator[str]:

@@ -6,8 +6,8 @@ truth agree is proven by walking the plan: `kintsugi.golden_workflows.reference.
 
 from __future__ import annotations
 
+import os
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -28,7 +28,7 @@ from kintsugi.golden_workflows.forms import (
     ToolFile,
     WorkflowFile,
 )
-from kintsugi.golden_workflows.problems import FileProblem, nearest, validation_problem
+from kintsugi.golden_workflows.problems import FileProblem, nearest, read_toml, validation_problem
 from kintsugi.golden_workflows.workflow import Workflow
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ __all__ = [
     "Policy",
     "Tool",
     "Workflow",
+    "folder_of",
     "known_tools",
     "load_tools",
     "load_workflow",
@@ -101,7 +102,7 @@ def load_workflow(path: Path, tools_folder: Path | None = None) -> Workflow:
     misnamed = next((each for each in (path_class, path.stem) if not NAME.fullmatch(each)), None)
     if misnamed is not None:
         raise FileProblem(f"{path}: {misnamed!r} names no class or workflow; take lower-case letters, digits, _ and -")
-    tools = known_tools(tools_folder or path.absolute().parent.parent / "tools")
+    tools = known_tools(tools_folder or folder_of(path) / "tools")
     data = _read(path)
     try:
         file = WorkflowFile.model_validate(data)
@@ -128,6 +129,12 @@ def load_workflows(folder: Path | None = None) -> dict[str, Workflow]:
     return {workflow.name: workflow for workflow in loaded}
 
 
+def folder_of(path: Path) -> Path:
+    """The folder of workflows that a workflow's file is in; a relative path where the file's is one."""
+    folder = path.absolute().parent.parent
+    return folder if path.is_absolute() else Path(os.path.relpath(folder))
+
+
 def workflow_files(folder: Path) -> list[Path]:
     """The workflow files of a folder, ``<class>/<name>.toml``; a class is no hidden folder, and not ``tools/``."""
     found = folder.glob("*/*.toml")
@@ -135,14 +142,7 @@ def workflow_files(folder: Path) -> list[Path]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise FileProblem(f"{path}: can't be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise FileProblem(f"{path}: can't be read: byte {error.start} is not UTF-8") from error
-    except tomllib.TOMLDecodeError as error:
-        raise FileProblem(f"{path}: not valid TOML: {error}") from error
+    data = read_toml(path)
     problem = _json_problem(data, "")
     if problem:
         raise FileProblem(f"{path}: {problem}")

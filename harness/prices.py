@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -12,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from kintsugi.golden_workflows.spec import FileProblem, validation_problem
+from kintsugi.golden_workflows.problems import FileProblem, read_toml, validation_problem
 
 __all__ = [
     "ComputePrice",
@@ -77,14 +76,14 @@ def load_prices(path: Path | None = None, real: str = "", known: ModelPrice | No
     that is asked, where it is a real one: its price is `known`, or else litellm's, or the file's.
     Raises FileProblem, one line that names file, key and what is allowed; NoPrice where nothing says what `real` costs.
     """
-    bundled = _read(BUNDLED)
+    bundled = read_toml(BUNDLED)
     if real:
         found = known or litellm_price(real)
         bundled["model"] = found.model_dump() if found else {}
     if path is None:
         own, where = {}, BUNDLED
     else:
-        own, where = _read(path), path
+        own, where = read_toml(path), path
     for table, values in own.items():
         if isinstance(values, dict) and table in bundled:
             if table == "model" and real and values.get("name", real) != real:
@@ -140,12 +139,3 @@ def no_price(name: str) -> ModelPrice:
 
 def _per_million(usd: Any) -> float:
     return round(float(usd) * 1_000_000, 6)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise FileProblem(f"{path}: can't be read: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise FileProblem(f"{path}: not valid TOML: {error}") from error

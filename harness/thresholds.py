@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kintsugi.faults import FAULTS
-from kintsugi.golden_workflows.spec import FileProblem, nearest, validation_problem
+from kintsugi.golden_workflows.problems import FileProblem, nearest, read_toml, validation_problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -152,7 +151,7 @@ def load_thresholds(path: Path | None = None) -> Thresholds:
     """The thresholds of a TOML file (default: the targets of the metrics). Raises FileProblem."""
     path = path or HERE / "thresholds.toml"
     try:
-        file = _File.model_validate(_read(path))
+        file = _File.model_validate(read_toml(path))
     except ValidationError as error:
         raise FileProblem(f"{path}: {validation_problem(error, _File)}") from error
     for position, line in enumerate(file.lines, start=1):
@@ -160,15 +159,6 @@ def load_thresholds(path: Path | None = None) -> Thresholds:
     lines = tuple(line if line.sut else line.model_copy(update={"sut": file.sut}) for line in file.lines)
     classes = frozenset(found.parent.name for found in GOLDEN.glob("*/*.toml")) - {"tools"}
     return Thresholds(path, lines, file.unjudged_max, classes)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise FileProblem(f"{path}: can't be read: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise FileProblem(f"{path}: not valid TOML: {error}") from error
 
 
 def _check(line: Line, path: Path, position: int) -> None:

@@ -13,6 +13,7 @@ from kintsugi.golden_workflows.expressions import ExpressionError, Json
 from kintsugi.golden_workflows.plan import Instance, Results, dependents, next_instance, settled, step_named
 from kintsugi.golden_workflows.reference import script_reply
 from kintsugi.golden_workflows.spec import Workflow
+from kintsugi.runtime.rules import schema_problem
 
 __all__ = ["Transcript", "as_json", "objects_in"]
 
@@ -99,6 +100,7 @@ class Transcript:
                 and entry.function in {APPROVAL_FUNCTION, function_name(due.tool)}
                 and self._meant(due, entry)
             )
+            self._take_refusal(due, entry)
             return
         if entry.function == APPROVAL_FUNCTION:
             self._take_decision(entry)
@@ -130,6 +132,18 @@ class Transcript:
             self.errors = 0
         else:
             self.refused_by_human = str(decision)
+
+    def _take_refusal(self, due: Instance | None, entry: _Entry) -> None:
+        """An approval of arguments that the tool can't take is good for nothing, once the call has shown it.
+
+        It is asked for anew, with the right ones, if the tool can take those.
+        """
+        _, granted = self._approved.get(entry.function, (None, None))
+        if due is None or due.kind != "tool" or entry.function != function_name(due.tool) or entry.arguments != granted:
+            return
+        schema = self.workflow.tools[due.tool].parameters
+        if schema_problem(granted, schema) and not schema_problem(due.values, schema):
+            del self._approved[entry.function]
 
     def _is_for(self, due: Instance, entry: _Entry) -> bool:
         """Whether a call is taken for the step that is due: it is of that function, and no repeat of an earlier one."""

@@ -16,6 +16,8 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from jsonschema import Draft202012Validator
+from referencing import Registry
+from referencing.exceptions import Unresolvable
 
 from kintsugi.runtime.protocol import ModelRequest, ToolCall, ToolReply
 
@@ -68,12 +70,19 @@ def idempotency_key(run_id: str, name: str) -> str:
 
 @lru_cache(maxsize=1024)
 def _validator(schema_text: str) -> Draft202012Validator:
-    return Draft202012Validator(json.loads(schema_text))
+    # By default a reference would be looked for in the network.
+    return Draft202012Validator(json.loads(schema_text), registry=Registry())
 
 
 def schema_problem(value: object, schema: Json) -> str:
-    """The first violation of a JSON schema as one line naming the place; empty where there is none."""
-    errors = list(_validator(canonical(schema)).iter_errors(value))
+    """The first violation of a JSON schema as one line naming the place; empty where there is none.
+
+    Nothing satisfies a schema that refers to another one which is not in it.
+    """
+    try:
+        errors = list(_validator(canonical(schema)).iter_errors(value))
+    except Unresolvable:
+        return "the value: its schema refers to another one, which is not in it"
     if not errors:
         return ""
     first = min(errors, key=lambda error: list(map(str, error.path)))

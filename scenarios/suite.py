@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
 from functools import cache
@@ -12,7 +11,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from kintsugi.faults import FAULTS
-from kintsugi.golden_workflows.spec import FileProblem, nearest, validation_problem
+from kintsugi.golden_workflows.problems import FileProblem, nearest, read_toml, validation_problem
 
 __all__ = ["FaultShare", "Pairs", "Suite", "Timing", "load_suite", "suite_names"]
 
@@ -96,12 +95,9 @@ def load_suite(name_or_path: str) -> Suite:
         if path.suffix == ".toml" and path.parent != HERE:
             raise FileProblem(f"{path}: there is no such suite file")
         raise FileProblem(f"no suite is called {name_or_path!r}{nearest(name_or_path, suite_names())}")
+    data = read_toml(path)
     try:
-        suite = Suite.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
-    except UnicodeDecodeError as error:
-        raise FileProblem(f"{path}: can't be read: byte {error.start} is not UTF-8") from error
-    except tomllib.TOMLDecodeError as error:
-        raise FileProblem(f"{path}: not valid TOML: {error}") from error
+        suite = Suite.model_validate(data)
     except ValidationError as error:
         raise FileProblem(f"{path}: {validation_problem(error, Suite)}") from error
     problem = next(_problems(suite), "")

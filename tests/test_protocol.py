@@ -180,7 +180,7 @@ async def test_the_curl_examples_are_a_worker_that_carries_a_run_to_its_right_en
         await crew.close()
     result = judge_trial(WORKFLOW, trial, events, None, 5.0)
     assert result.verdict == "correct", (result.reason, of(events, "runner", "exited"))
-    assert len(answers) == 10
+    assert len(answers) == 11
     for out, expected in answers.items():
         got = json.loads(out.read_text())
         assert like(expected, got), f"shown is {expected}, answered was {got}"

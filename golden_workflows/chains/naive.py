@@ -1,12 +1,14 @@
 """The naive chain: a ReAct loop. The model decides every step and sees the whole transcript at every turn.
 
-Nothing is validated beyond parsing: whatever call the model makes is made, and a reply without a call is the end.
+Nothing is validated beyond parsing: whatever call the model makes is made, and a reply without a call is the end. What
+can't be carried out at all is told to the model, as the result of its call.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,15 +48,26 @@ async def run(ctx: DurableContext, plan: Plan) -> str:
     approvals: dict[str, Decision] = {}
     for turn in itertools.count(1):
         message = await ctx.model(f"turn {turn}", ModelRequest("turn", list(messages), tools=functions))
-        messages.append({key: value for key, value in message.items() if value is not None})
-        calls = message.get("tool_calls") or []
+        given = message.get("tool_calls")
+        calls = [_whole(call, f"turn {turn}.{at}") for at, call in enumerate(given if isinstance(given, list) else [])]
         if not calls:
             return str(message.get("content") or "")
+        said = {key: value for key, value in message.items() if value is not None}
+        messages.append({**said, "tool_calls": calls})
         for position, call in enumerate(calls):
             answer = await _act(ctx, f"turn {turn}.{position}", call["function"], tools, approvals)
             content = json.dumps(answer, ensure_ascii=False)
             messages.append({"role": "tool", "tool_call_id": call["id"], "content": content})
     raise AssertionError("unreachable")
+
+
+def _whole(call: Any, name: str) -> Mapping[str, Any]:
+    """A call with all that the chat protocol asks of one; what the model left out is empty, and its id is `name`."""
+    call = call if isinstance(call, dict) else {}
+    function = call["function"] if isinstance(call.get("function"), dict) else {}
+    texts = {key: function[key] if isinstance(function.get(key), str) else "" for key in ("name", "arguments")}
+    called = call.get("id") if isinstance(call.get("id"), str) else name
+    return {**call, "id": called, "type": "function", "function": {**function, **texts}}
 
 
 async def _act(
@@ -67,15 +80,20 @@ async def _act(
     """Make one call that the model asked for; what it is told came of it."""
     try:
         arguments = json.loads(function["arguments"])
-    except ValueError as error:
+        # What Python reads and can't be sent on: NaN, an infinity, half of a character.
+        json.dumps(arguments, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError) as error:
         return {"error": f"the arguments are not valid JSON: {error}"}
     if not isinstance(arguments, dict):
         return {"error": "the arguments are not a JSON object"}
     if function["name"] == APPROVAL_FUNCTION:
         return await _approve(ctx, name, arguments, tools, approvals)
     if function["name"] == WAIT_FUNCTION:
-        await ctx.sleep(name, float(arguments.get("seconds", 0)))
-        return {"result": {"waited_seconds": arguments.get("seconds", 0)}}
+        seconds = _seconds(arguments.get("seconds"))
+        if seconds is None:
+            return {"error": "give 'seconds', a number that is not below 0"}
+        await ctx.sleep(name, seconds)
+        return {"result": {"waited_seconds": arguments["seconds"]}}
     tool = tools.get(function["name"])
     if tool is None:
         return {"error": f"there is no function called {function['name']!r}"}
@@ -88,6 +106,17 @@ async def _act(
     )
     reply = await ctx.tool(name, call, step=name)
     return {"result": reply.result} if reply.ok else {"error": reply.error, "status": reply.status}
+
+
+def _seconds(value: Any) -> float | None:
+    """A wait in seconds; None where a value is none."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        seconds = float(value)
+    except OverflowError:
+        return None
+    return seconds if 0 <= seconds < math.inf else None
 
 
 async def _approve(

@@ -36,15 +36,41 @@ _NAMES_IN = {
 """The names that the expressions of each key may use."""
 
 
+_NAMING = frozenset({"properties", "patternProperties", "dependentSchemas"})
+"""The keywords of a schema under which each key is a name of the author's."""
+
+_HOLDING = frozenset({"const", "enum", "default", "examples"})
+"""The keywords of a schema whose value is data."""
+
+
 def tool_problem(tool: Tool, service: str) -> str:
     """The first problem of a tool as ``key: what was found, what is allowed``; empty where there is none."""
     return next(_problems(tool, service), "")
 
 
 def schema_form_problem(schema: Mapping[str, Any], key: str) -> str:
-    """Why a value is no JSON schema; empty where it is one."""
+    """Why a value is no JSON schema that can be used here; empty where it is one."""
     place, message = _schema_error(canonical(schema))
-    return f"{'.'.join([key, *place])}: not a JSON schema: {message}" if message else ""
+    if message:
+        return f"{'.'.join([key, *place])}: not a JSON schema: {message}"
+    linked = next(_links(schema, key), "")
+    return f"{linked}: a schema can't name another one here; write out what is meant in its place" if linked else ""
+
+
+def _links(schema: Json, place: str) -> Iterator[str]:
+    """Where a schema names another one, or itself: each keyword that begins with ``$``, but for a comment."""
+    if isinstance(schema, list):
+        for at, inner in enumerate(schema):
+            yield from _links(inner, f"{place}.{at}")
+    for name, value in schema.items() if isinstance(schema, Mapping) else ():
+        where = f"{place}.{name}"
+        if name.startswith("$") and name != "$comment":
+            yield where
+        elif name in _NAMING:
+            for own, inner in value.items():
+                yield from _links(inner, f"{where}.{own}")
+        elif name not in _HOLDING:
+            yield from _links(value, where)
 
 
 @lru_cache(maxsize=1024)

@@ -6,7 +6,6 @@ import hashlib
 import os
 import re
 import shutil
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from kintsugi.faults.fault import Trait
-from kintsugi.golden_workflows.problems import FileProblem, nearest, validation_problem
+from kintsugi.golden_workflows.problems import FileProblem, nearest, read_toml, validation_problem
 from kintsugi.harness.adapters import ADAPTERS
 from kintsugi.harness.adapters.adapter import Adapter, Unavailable
 from kintsugi.runtime.engines.command import FILE, PLACEHOLDER, PLACEHOLDERS
@@ -127,16 +126,9 @@ def load_adapters(paths: Iterable[Path]) -> dict[str, Adapter]:
 
 def load_adapter(path: Path) -> Adapter:
     """The adapter that a file describes. Raises FileProblem."""
-    data: dict[str, Any] = {}
+    data = read_toml(path)
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
         file = AdapterFile.model_validate(data)
-    except OSError as error:
-        raise FileProblem(f"{path}: can't be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise FileProblem(f"{path}: can't be read: byte {error.start} is not UTF-8") from error
-    except tomllib.TOMLDecodeError as error:
-        raise FileProblem(f"{path}: not valid TOML: {error}") from error
     except ValidationError as error:
         raise FileProblem(f"{path}: {validation_problem(error, AdapterFile, data)}") from error
     problem = next(_problems(file), "")
@@ -205,7 +197,7 @@ def verbs_of(adapter: Adapter) -> frozenset[str]:
     """The verbs of a SUT that are more than the plainest default: those in its file, or every one of a built-in."""
     if FILE not in adapter.environment:
         return frozenset(VERBS)
-    return frozenset(VERBS) & set(tomllib.loads(Path(adapter.environment[FILE]).read_text(encoding="utf-8")))
+    return frozenset(VERBS) & set(read_toml(Path(adapter.environment[FILE])))
 
 
 def lacking(own: Mapping[str, Adapter]) -> dict[str, frozenset[Trait]]:

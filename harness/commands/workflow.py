@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from kintsugi.golden_workflows.reach import unreached, unused_tools
+from kintsugi.golden_workflows.problems import FileProblem, read_toml
+from kintsugi.golden_workflows.reach import unreached, unsaid_repeats, unused_tools
 from kintsugi.golden_workflows.reference import check_truth, trajectory
 from kintsugi.golden_workflows.sources import TAU2, source_of
-from kintsugi.golden_workflows.spec import HERE, FileProblem, known_tools, load_tools, load_workflow, workflow_files
+from kintsugi.golden_workflows.spec import HERE, folder_of, known_tools, load_tools, load_workflow, workflow_files
 from kintsugi.harness.commands.new_files import must_be_new, write_new
 
 if TYPE_CHECKING:
@@ -47,9 +47,9 @@ def workflow_check_command(files: Sequence[str], domain: str | None) -> None:
             raise FileProblem(f"{given}: holds no workflow; each is looked for as {given}/CLASS/NAME.toml")
         for path in paths:
             _prove(path)
-            folders[path.absolute().parent.parent] = None
+            folders[folder_of(path)] = None
     for folder in folders:
-        for note in _unused(folder):
+        for note in _notes_on_tools(folder):
             click.echo(f"  note: {folder / 'tools'}: {note}")
 
 
@@ -65,21 +65,24 @@ def _prove(path: Path) -> None:
         click.echo(f"  note: {note}")
 
 
-def _unused(folder: Path) -> list[str]:
+def _notes_on_tools(folder: Path) -> list[str]:
     """What is to be noted of a folder's own tools; nothing of the shipped ones."""
     tools = folder / "tools"
     if not tools.is_dir() or tools.resolve() == (HERE / "tools").resolve():
         return []
-    return unused_tools(load_tools(tools), {name for path in workflow_files(folder) for name in _called(path)})
+    own = load_tools(tools)
+    called = {name for path in workflow_files(folder) for name in _called(path)}
+    return [*unsaid_repeats(own), *unused_tools(own, called)]
 
 
 def _called(path: Path) -> Iterator[str]:
     """The tools that a file's plan names; none where the file can't be read, which its own check tells."""
     try:
-        plan = tomllib.loads(path.read_text(encoding="utf-8")).get("plan", [])
-    except (OSError, ValueError):
+        plan = read_toml(path).get("plan", [])
+    except FileProblem:
         return
-    yield from (str(step.get("tool")) for step in plan if isinstance(step, dict))
+    steps = plan if isinstance(plan, list) else []
+    yield from (str(step.get("tool")) for step in steps if isinstance(step, dict))
 
 
 def _tell(converted: Converted) -> None:

@@ -52,7 +52,7 @@ AS_BEFORE = (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ)
 def _file() -> tuple[Mapping[str, Any], str]:
     """The file's content, and its folder."""
     path = Path(os.environ[FILE])
-    return tomllib.loads(path.read_text(encoding="utf-8")), str(path.parent.resolve())
+    return tomllib.loads(path.read_text(encoding="utf-8-sig")), str(path.parent.resolve())
 
 
 class NoAnswer(RuntimeError, ConnectionError):

@@ -3,6 +3,7 @@
 The cases stand in ``broken/``: what is changed in a right file, and what the line then says.
 """
 
+import os
 import shutil
 import tomllib
 from pathlib import Path
@@ -104,6 +105,9 @@ def test_a_file_that_is_not_there_or_no_text_is_refused(folder: Path) -> None:
     path.write_bytes(b"title = '\xff'")
     with pytest.raises(FileProblem, match="can't be read: byte 9 is not UTF-8"):
         load_workflow(path, folder / "tools")
+    path.write_text(f"left = {'1' * 5000}", encoding="utf-8")
+    with pytest.raises(FileProblem, match="not valid TOML: Exceeds the limit"):
+        load_workflow(path, folder / "tools")
     path.unlink()
     with pytest.raises(FileProblem, match="can't be read: No such file or directory"):
         load_workflow(path, folder / "tools")
@@ -113,3 +117,32 @@ def test_a_name_that_two_tool_files_give_is_refused(folder: Path) -> None:
     shutil.copy(folder / TOOLS, folder / "tools" / "copy.toml")
     with pytest.raises(FileProblem, match=r"stock\.toml: tools\.stock\.get: another tool has this name"):
         load_tools(folder / "tools")
+
+
+def test_a_dollar_in_a_name_or_in_data_is_no_reference(folder: Path) -> None:
+    shown = (
+        '"$ref" = { enum = [{ "$ref" = "#/x" }] }, "$comment" = { "$comment" = "Mine.", type = "string" }, any = true'
+    )
+    break_file(folder / TOOLS, [{"old": "properties = { left", "new": f"properties = {{ {shown}, left"}])
+    assert "$ref" in load_tools(folder / "tools")["stock.get"].result["properties"]
+
+
+MARK = b"\xef\xbb\xbf"
+"""What some editors put at the beginning of a file: a byte order mark."""
+
+
+def test_a_byte_order_mark_was_once_an_invalid_statement(folder: Path) -> None:
+    for path in (folder / WORKFLOW, folder / TOOLS):
+        path.write_bytes(MARK + path.read_bytes())
+    assert list(load_workflows(folder)) == ["shop/restock"]
+
+
+@pytest.mark.parametrize("start", [".", "shop", ".."])
+def test_a_problem_of_a_tool_file_was_once_named_by_its_whole_path(
+    start: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_file(folder / TOOLS, [{"old": "price_usd", "new": "price_eur"}])
+    monkeypatch.chdir(folder / start)
+    with pytest.raises(FileProblem) as caught:
+        load_workflow(Path(os.path.relpath(folder / WORKFLOW)))
+    assert str(caught.value).startswith(f"{os.path.relpath(folder / TOOLS)}: tools.stock.get.price_eur: unknown key")

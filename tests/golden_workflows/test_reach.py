@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kintsugi.golden_workflows.reach import unreached, unused_tools
-from kintsugi.golden_workflows.spec import load_workflow
+from kintsugi.golden_workflows.reach import unreached, unsaid_repeats, unused_tools
+from kintsugi.golden_workflows.spec import load_tools, load_workflow
 
 BASE = Path(__file__).parent / "broken" / "base"
 
@@ -77,3 +77,13 @@ def test_a_workflow_without_drift_says_so(file: Path) -> None:
 def test_tools_that_no_workflow_calls_are_named(file: Path) -> None:
     tools = load_workflow(file).tools
     assert unused_tools(tools, set(tools) - {"stock.mark"}) == ["tools.stock.mark: no workflow of this folder calls it"]
+
+
+def test_a_write_that_says_nothing_of_repeats_was_once_passed_over_in_silence(file: Path) -> None:
+    said = "is not given, so that it is 'none' and a run in doubt asks a person; say so, or 'key' or 'lookup'"
+    assert unsaid_repeats(load_workflow(file).tools) == [f"tools.stock.mark.idempotency: {said}"]
+    tools = file.parents[1] / "tools" / "stock.toml"
+    text = tools.read_text(encoding="utf-8")
+    tools.write_text(text.replace("if_match = true", 'if_match = true\nidempotency = "none"'), encoding="utf-8")
+    load_tools.cache_clear()
+    assert unsaid_repeats(load_workflow(file).tools) == []

@@ -29,6 +29,12 @@ def ask(tmp_path: Path) -> Ask:
     return load
 
 
+def test_a_byte_order_mark_before_the_lines_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "thresholds.toml"
+    path.write_text("\ufeff[[lines]]\nmetric = 'pass_k'\nat_least = 0.5\n", encoding="utf-8")
+    assert [line.metric for line in load_thresholds(path).lines] == ["pass_k"]
+
+
 def recovering(make: MakeResult, good: int, bad: int = 0, **changes: object) -> list[TrialResult]:
     """So many recoveries, and so many losses."""
     return [make(**changes) for _ in range(good)] + [make(verdict="lost", **changes) for _ in range(bad)]

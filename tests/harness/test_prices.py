@@ -50,8 +50,14 @@ def test_what_is_wrong_with_a_file_is_one_line(tmp_path: Path, text: str, told: 
     assert "\n" not in str(caught.value)
 
 
+def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text("\ufeff[human]\nusd_per_hour = 3.5\n", encoding="utf-8")
+    assert load_prices(path).human.usd_per_hour == 3.5
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(FileProblem, match="can't be read"):
+    with pytest.raises(FileProblem, match=r"none\.toml: can't be read: No such file or directory"):
         load_prices(tmp_path / "none.toml")
 
 

@@ -16,6 +16,7 @@ from kintsugi.golden_workflows.chains.naive import APPROVAL_FUNCTION, WAIT_FUNCT
 from kintsugi.golden_workflows.records import Records, Unservable
 from kintsugi.golden_workflows.reference import trajectory
 from kintsugi.golden_workflows.spec import FREE_TEXT, Effect, Workflow, load_workflow, load_workflows
+from kintsugi.harness.damage import damage
 from kintsugi.harness.script import (
     _TAILS,
     ERRORS_MAX,
@@ -26,6 +27,7 @@ from kintsugi.harness.script import (
     wanted_by,
 )
 from kintsugi.harness.transcript import Transcript
+from kintsugi.runtime.rules import schema_problem
 
 WORKFLOWS = load_workflows()
 INVOICE = WORKFLOWS["finance/invoice_payment"]
@@ -73,6 +75,8 @@ class Talk:
             self.clock += arguments["seconds"]
             return {"result": {"waited_seconds": arguments["seconds"]}}
         tool = self.tools[function]
+        if problem := schema_problem(arguments, tool.parameters):
+            return {"error": f"arguments: {problem}", "status": 422}
         try:
             if tool.effect == "read":
                 return {"result": self.records.read(tool, arguments).result}
@@ -552,6 +556,60 @@ def test_an_approval_was_once_good_for_whatever_came_due_later() -> None:
     wanted = talk.wants()
     assert wanted.function == APPROVAL_FUNCTION
     assert wanted.values["arguments"]["amount_cents"] == 13_900
+
+
+APPROVED = [name for name in WORKFLOWS if any(call.needs_approval for call in trajectory(WORKFLOWS[name]))]
+
+
+@pytest.mark.parametrize("how", ["invented_parameter", "wrong_types", "missing_parameter"])
+@pytest.mark.parametrize("name", APPROVED)
+def test_an_approval_of_what_the_tool_can_t_take_was_once_held_on_to(name: str, how: str) -> None:
+    step = next(call.step for call in trajectory(WORKFLOWS[name]) if call.needs_approval)
+    talk = Talk(WORKFLOWS[name]).goes_on(until=step)
+    function, arguments = called(damage(how, talk.reply(), [], "source"))
+    assert function == APPROVAL_FUNCTION
+    talk.hears(function, arguments, talk.does(function, arguments))
+    # It may see at once that what was approved is not what is right; that it is too much, only from the refusal.
+    due = talk.wants()
+    assert due.function == APPROVAL_FUNCTION or dict(due.values) == arguments["arguments"]
+    talk.goes_on()
+    assert talk.effects == WORKFLOWS[name].truth.effects
+    assert sum(not entry.ok for entry in Transcript(talk.workflow, talk.messages).entries) <= 1
+
+
+INVENTED = {"priority_override": "urgent"}
+
+
+def test_what_was_approved_is_held_on_to_until_the_call_is_refused() -> None:
+    talk = Talk(INVOICE).goes_on("pay")
+    asked = approval(talk, "approve", **INVENTED)
+    refused = {**asked, **INVENTED}
+    assert called(talk.reply()) == ("bank__pay", refused)
+    talk.hears("bank__pay", {**refused, "amount_cents": 7}, {"error": "breaks the schema"})
+    assert called(talk.reply()) == ("bank__pay", refused)
+    talk.hears("bank__pay", refused, {"error": "breaks the schema"})
+    assert (talk.wants().function, talk.wants().after_error) == (APPROVAL_FUNCTION, True)
+    assert approval(talk, "approve") == asked
+    assert called(talk.reply()) == ("bank__pay", asked)
+
+
+@pytest.mark.parametrize("changes", [{}, {"amount_cents": 100}])
+def test_a_refusal_of_what_the_tool_can_take_leaves_the_approval(changes: dict[str, Any]) -> None:
+    talk = Talk(INVOICE).goes_on("pay")
+    granted = {**approval(talk, "amend" if changes else "approve", **changes), **changes}
+    for _ in range(ERRORS_MAX - 1):
+        talk.hears("bank__pay", granted, {"error": "out of order, try later", "status": 503})
+        assert called(talk.reply()) == ("bank__pay", granted)
+
+
+def test_what_the_tool_can_t_take_however_it_is_asked_for_is_given_up() -> None:
+    read = {"invoice_id": "INV-1041"}
+    talk = Talk(INVOICE)
+    talk.records.change("invoices/INV-1041", {"currency": "NOK"})
+    talk.hears("erp__get_invoice", read, talk.does("erp__get_invoice", read)).goes_on()
+    assert talk.effects == []
+    assert talk.reply().message["content"] == "I could not get past pay."
+    assert [entry.function for entry in Transcript(INVOICE, talk.messages).entries].count(APPROVAL_FUNCTION) == 1
 
 
 # --- errors -------------------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """The decision tables of recovery."""
 
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -131,6 +132,17 @@ def test_the_first_violation_is_told_with_its_place() -> None:
     assert schema_problem({"a": ["x", 3], "b": 4}, schema) == "a.1: 3 is not of type 'string'"
     assert schema_problem(1, {"type": "string"}) == "the value: 1 is not of type 'string'"
     assert schema_problem({}, schema) == ""
+
+
+def test_a_schema_that_refers_to_another_one_was_once_looked_for_and_raised(tmp_path: Path) -> None:
+    anything = tmp_path / "anything.json"
+    anything.write_text("{}")
+    for reference in (anything.as_uri(), "#/nowhere", "#nowhere", "urn:nowhere"):
+        schema = {"properties": {"a": {"$ref": reference}}}
+        assert schema_problem({"a": 1}, schema) == "the value: its schema refers to another one, which is not in it"
+    own = {"$defs": {"word": {"type": "string"}}, "properties": {"a": {"$ref": "#/$defs/word"}}}
+    assert schema_problem({"a": 1}, own) == "a: 1 is not of type 'string'"
+    assert schema_problem({"a": "x"}, own) == ""
 
 
 def test_a_result_without_a_declared_schema_is_believed() -> None:

@@ -115,6 +115,10 @@ def test_a_bad_one_gives_one_line(case: str, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
+    assert load_suite(str(written(tmp_path, f"\ufeff{GOOD}"))).name == "mine"
+
+
 def test_a_file_that_is_not_there_or_no_text(tmp_path: Path) -> None:
     with pytest.raises(FileProblem, match=r"nowhere.toml: there is no such suite file"):
         load_suite(str(tmp_path / "nowhere.toml"))

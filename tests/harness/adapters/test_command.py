@@ -10,10 +10,10 @@ from click.testing import CliRunner, Result
 
 from kintsugi.golden_workflows.spec import FileProblem
 from kintsugi.harness.adapters import Unavailable
-from kintsugi.harness.adapters.command import lacking, load_adapter, load_adapters, recorded, to_records
+from kintsugi.harness.adapters.command import lacking, load_adapter, load_adapters, recorded, to_records, verbs_of
 from kintsugi.harness.cli import main
 from kintsugi.harness.commands.run import narrow
-from kintsugi.runtime.engines.command import FILE
+from kintsugi.runtime.engines.command import FILE, _file
 from kintsugi.scenarios.suite import load_suite
 
 EXAMPLES = Path(__file__).parent / "examples"
@@ -100,6 +100,15 @@ def test_a_file_that_can_not_be_read_is_said_to_be_so(tmp_path: Path) -> None:
     (tmp_path / "latin.toml").write_bytes(b'name = "\xe9"')
     with pytest.raises(FileProblem, match="byte 8 is not UTF-8"):
         load_adapter(tmp_path / "latin.toml")
+
+
+def test_a_byte_order_mark_is_passed_over_by_the_harness_and_by_a_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = load_adapter(written(tmp_path, f"\ufeff{GOOD}"))
+    assert verbs_of(adapter) == frozenset()
+    monkeypatch.setenv(FILE, adapter.environment[FILE])
+    assert _file.__wrapped__()[0]["name"] == "mine"
 
 
 def test_two_files_may_not_call_their_suts_the_same(tmp_path: Path) -> None:

@@ -99,8 +99,17 @@ def test_what_is_never_reached_is_noted_and_nothing_of_it_is_an_error(mine: Path
     load_tools.cache_clear()
     _, *notes = told("workflow", "check", path).splitlines()
     assert notes[0] == "  note: world.reports.R-2: no step reads or writes it"
+    assert notes[1].startswith(f"  note: {mine}/tools: tools.stock.mark.idempotency: is not given, ")
     tools = ["stock.get", "stock.list", "stock.order", "stock.mark"]
-    assert notes[1:] == [f"  note: {mine}/tools: tools.{name}: no workflow of this folder calls it" for name in tools]
+    assert notes[2:] == [f"  note: {mine}/tools: tools.{name}: no workflow of this folder calls it" for name in tools]
+
+
+def test_notes_on_tools_name_the_folder_as_it_was_given(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(BROKEN / "base" / "tools" / "stock.toml", mine / "tools")
+    load_tools.cache_clear()
+    monkeypatch.chdir(mine.parent)
+    _, first, *_ = told("workflow", "check", "mine").splitlines()
+    assert first.startswith("  note: mine/tools: tools.stock.mark.idempotency: ")
 
 
 def test_shipped_tools_are_not_noted() -> None:
