@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from typing import Any
 
 from kintsugi.golden_workflows.plan import Results, places, settled, step_named, step_names_used
 from kintsugi.golden_workflows.spec import Effect, Workflow
@@ -12,6 +13,7 @@ from kintsugi.golden_workflows.walk import Visit, visits
 from kintsugi.harness.history import Event, of
 from kintsugi.harness.identity import first_alike
 from kintsugi.harness.session import TIME_SCALE
+from kintsugi.runtime.rules import canonical
 
 __all__ = ["Precedence"]
 
@@ -31,10 +33,12 @@ class Precedence:
         self._visits = visits(workflow, drifted)
         self._place = places(workflow.plan)
         self._reads = of(events, "world", "read")
-        self._first: dict[tuple[str, int], float] = {}
-        """When each call was first served."""
+        self._first: dict[str, float] = {}
+        """When each call was first served, by what it is: a drift may have it be another step's, or another item's."""
+        requests = {event["request"]: event for event in of(events, "world", "request")}
         for event in of(events, "world", "read", "effect"):
-            self._first.setdefault((event["step"], event["item"]), event["t"])
+            made = event if event["what"] == "effect" else requests[event["request"]]
+            self._first.setdefault(self._what(event["step"], made["tool"], made["arguments"]), event["t"])
         self._crossed: dict[tuple[str, str], list[float]] = defaultdict(list)
         """When each step's reads were served, and when its question was asked, where the chain asks it apart."""
         alike, steps = first_alike(workflow, drifted), defaultdict[tuple[str, int], set[str]](set)
@@ -72,9 +76,14 @@ class Precedence:
 
     def _over(self, timer: int, at: float) -> float:
         """When a timer can be over that began as soon as what comes before it had been served for the first time."""
-        served = [self._first.get((visit.call.step, visit.call.item), at) for visit in self._visits[:timer]]
+        calls = [visit.call for visit in self._visits[:timer]]
+        served = [self._first.get(self._what(call.step, call.tool, call.arguments), at) for call in calls]
         seconds: float = self._visits[timer].call.arguments["seconds"]
         return max((t for t in served if t < at), default=0.0) + seconds * TIME_SCALE * JUST_BEFORE
+
+    def _what(self, step: str, tool: str, arguments: Mapping[str, Any]) -> str:
+        free = self._workflow.free_arguments.get(step, frozenset())
+        return canonical([tool, {name: value for name, value in arguments.items() if name not in free}])
 
     def _settled(self, polled: int, at: float) -> bool:
         """Whether a poll before has shown what the step waits for. The results before it are the plan's own."""

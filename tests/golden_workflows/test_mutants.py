@@ -7,6 +7,7 @@ it; then each mutant of it is judged. Random mutants are drawn in ``tests/harnes
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import pairwise, product
 from typing import Any
@@ -20,6 +21,7 @@ from kintsugi.golden_workflows.walk import Visit, walk
 from kintsugi.golden_workflows.workflow import Workflow
 from kintsugi.harness.checker import check
 from kintsugi.harness.history import Event
+from kintsugi.harness.identity import UNPLANNED, Identifier
 from kintsugi.harness.rules import EFFECTS
 from kintsugi.harness.session import TIME_SCALE
 from kintsugi.runtime.rules import approval_needed
@@ -41,6 +43,7 @@ class Told:
         self.workflow = workflow
         self.events: list[Event] = []
         self.slept_seconds = 0.0
+        self.identifier, self.done = Identifier(workflow), Counter[tuple[str, int]]()
         self.starts(1)
         self.add("runner", "submitted", runs=1)
 
@@ -71,7 +74,10 @@ class Told:
         self.add("human", "delivered", **same)
 
     def does(self, visit: Visit) -> None:
-        """A call with its whole outcome: a judgement is given, a read served, a write approved and in the ledger."""
+        """A call with its whole outcome: a judgement is given, a read served, a write approved and in the ledger.
+
+        It is named as the world names it, which under a drift may be after another step; `planned` is the plan's.
+        """
         call = visit.call
         if call.kind == "model":
             message = {"role": "assistant", "content": json.dumps(visit.value)}
@@ -81,15 +87,17 @@ class Told:
         elif call.kind == "tool":
             if call.needs_approval:
                 self.decides(self.asks_person("approval", visit), "approve")
-            named = self.named(call.step, call.item)
             effect = self.workflow.tools[call.tool].effect
+            where = self.identifier.tool(call.tool, call.arguments, self.done) or (UNPLANNED, 0)
+            self.done[where] += 1
+            named = self.named(*where)
             made = {"tool": call.tool, "arguments": dict(call.arguments)}
             self.add("world", "request", **named, **made, effect=effect)
             if effect == "read":
                 shown = {"result": visit.value} if self.workflow.steps[call.step].until else {}
                 self.add("world", "read", **named, record=visit.record, version='"1"', **shown)
             else:
-                self.add("world", "effect", **named, **made, record=visit.record, unsafe="")
+                self.add("world", "effect", **named, **made, record=visit.record, unsafe="", planned=call.step)
             self.add("world", "answer", request=named["request"], run="r0", status=200, replayed=False)
             self.add("world", "delivered", request=named["request"], run="r0", delivered=True)
 
@@ -228,7 +236,7 @@ def mutants(workflow: Workflow, events: Sequence[Event]) -> Iterator[tuple[str, 
             late = {**event, "t": events[-1]["t"] + 0.01}
             yield f"{what} after the end", [*events[:at], *events[at + 1 :], late]
     for first, second in pairwise(writes):
-        if is_ordered(workflow, events[first]["step"], events[second]["step"]):
+        if is_ordered(workflow, events[first]["planned"], events[second]["planned"]):
             what = f"{events[first]['step']}[{events[first]['item']}] after {events[second]['step']}"
             yield what, swapped(events, first, second)
     yield from too_early(workflow, events, writes)

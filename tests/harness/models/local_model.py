@@ -15,6 +15,8 @@ INSTALL = "the local model is not there: make local-model"
 NAME = "smollm2-135m-instruct"
 CONTEXT_TOKENS = 1536
 """Prompt and answer. What the workflows ask fits; an answer that goes on without end is ended by nothing else."""
+TEMPERATURE, TOP_P = 0.2, 0.9
+"""As its makers run it."""
 REPEAT_PENALTY = 1.2
 """Without one, a model this small says the same again and again."""
 
@@ -41,9 +43,10 @@ def main(context_tokens: int = CONTEXT_TOKENS) -> None:
     options.n_ctx = context_tokens
     # Two threads would wait for each other by spinning, and on busy cores take fifty times as long.
     options.cpuparams.n_threads = options.cpuparams_batch.n_threads = 1
-    # The same prompt has the same answer: the likeliest word each time, and no prompt begun where another ended.
-    options.sampling.temp, options.sampling.penalty_repeat = 0.0, REPEAT_PENALTY
-    options.cache_prompt = False
+    options.sampling.temp, options.sampling.top_p = TEMPERATURE, TOP_P
+    options.sampling.penalty_repeat = REPEAT_PENALTY
+    # A prompt is taken up where it is the last one's continuation; to keep all others in memory is of no use here.
+    options.cache_ram_mib = 0
     options.endpoint_metrics, options.ui, options.verbosity = True, False, 1
     stop = {signal.SIGINT, signal.SIGTERM}
     # Before the server's own threads begin, which would else be the ones to be interrupted.
