@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
+from kintsugi.golden_workflows.expressions import ExpressionError
 from kintsugi.golden_workflows.plan import Results, places, settled, step_named, step_names_used
 from kintsugi.golden_workflows.spec import Effect, Workflow
 from kintsugi.golden_workflows.walk import Visit, visits
@@ -24,8 +25,8 @@ JUST_BEFORE = 0.95
 class Precedence:
     """What came before each effect of one run, against what had to.
 
-    `drifted` names the drift by whose plan the run is judged, if there is one. It never errs against a run: each
-    call counts from when it was first served, so that a run that began anew has waited since then.
+    `drifted` names the drift by whose plan the run is judged, if there is one. In doubt a run has waited: each call
+    counts from when it was first served, one read of a loop stands for all, and a read may come before a job is done.
     """
 
     def __init__(self, workflow: Workflow, drifted: str | None, events: Sequence[Event]) -> None:
@@ -39,17 +40,15 @@ class Precedence:
         for event in of(events, "world", "read", "effect"):
             made = event if event["what"] == "effect" else requests[event["request"]]
             self._first.setdefault(self._what(event["step"], made["tool"], made["arguments"]), event["t"])
-        self._crossed: dict[tuple[str, str], list[float]] = defaultdict(list)
-        """When each step's reads were served, and when its question was asked, where the chain asks it apart."""
+        self._read: dict[str, list[float]] = defaultdict(list)
+        """When each step's reads were served; steps that make the very same one can't be told apart."""
         alike, steps = first_alike(workflow, drifted), defaultdict[tuple[str, int], set[str]](set)
         for call, first in alike.items():
             steps[first].add(call[0])
         for event in self._reads:
             call = event["step"], event["item"]
             for step in steps[alike.get(call, call)] | {event["step"]}:
-                self._crossed["tool", step].append(event["t"])
-        for event in of(events, "gateway", "ask"):
-            self._crossed["model", event["step"]].append(event["t"])
+                self._read[step].append(event["t"])
 
     def missed(self, effect: Effect, at: float) -> str:
         """What an effect at a time of the history did not wait for; empty where it waited for all."""
@@ -58,43 +57,60 @@ class Precedence:
     def _missed(self, effect: Effect, at: float) -> Iterator[str]:
         needed = _rests_on(self._workflow, effect.step)
         soonest = at
-        """Of the effect and of all that it rests on, each as late as it was before the effect: back to front."""
+        """Of the effect and of every read that it rests on, each as late as it was before the effect: back to front."""
         for index in reversed(range(len(self._visits))):
             call = self._visits[index].call
             if self._place[call.step] >= self._place[effect.step]:
                 continue
             if call.step in needed:
-                before = [t for t in self._crossed[call.kind, call.step] if t < at]
-                if call.kind == "tool" and not before:
+                before = [t for t in self._read[call.step] if t < at]
+                if not before:
                     yield f"before {call.step} was read"
                     return
-                soonest = min([soonest, *before[-1:]])
+                soonest = min(soonest, before[-1])
             if call.kind == "sleep" and soonest < self._over(index, at):
-                yield f"before {call.step} was over"
+                yield f"{'before' if soonest == at else 'on what was read before'} {call.step} was over"
             if self._workflow.steps[call.step].until is not None and not self._settled(index, at):
                 yield f"before {call.step} had come to what it waits for"
 
     def _over(self, timer: int, at: float) -> float:
-        """When a timer can be over that began as soon as what comes before it had been served for the first time."""
-        calls = [visit.call for visit in self._visits[:timer]]
-        served = [self._first.get(self._what(call.step, call.tool, call.arguments), at) for call in calls]
+        """When a timer can be over at the soonest: it began after the last write before it, or else after a read.
+
+        A read that the plan has before a timer may well be made after it, and a write may not.
+        """
+        served: dict[bool, list[float]] = {True: [], False: []}
+        for visit in self._visits[:timer]:
+            call = visit.call
+            first = self._first.get(self._what(call.step, call.tool, call.arguments), at)
+            served[_writes(self._workflow, call.step)] += [first] if first < at else []
+        began = max(served[True]) if served[True] else min(served[False], default=0.0)
         seconds: float = self._visits[timer].call.arguments["seconds"]
-        return max((t for t in served if t < at), default=0.0) + seconds * TIME_SCALE * JUST_BEFORE
+        return began + seconds * TIME_SCALE * JUST_BEFORE
 
     def _what(self, step: str, tool: str, arguments: Mapping[str, Any]) -> str:
         free = self._workflow.free_arguments.get(step, frozenset())
         return canonical([tool, {name: value for name, value in arguments.items() if name not in free}])
 
     def _settled(self, polled: int, at: float) -> bool:
-        """Whether a poll before has shown what the step waits for. The results before it are the plan's own."""
+        """Whether a poll before has shown what the step waits for. The results before it are the plan's own.
+
+        A history that does not say what its polls have shown is believed.
+        """
         step, known = self._visits[polled].call.step, _results(self._visits[:polled])
-        shown = [event["result"] for event in self._reads if event["step"] == step and event["t"] < at]
-        return any(settled(self._workflow.plan, step, known, result) for result in shown)
+        polls = [event for event in self._reads if event["step"] == step and event["t"] < at]
+        return any("result" not in poll or _shows(self._workflow, step, known, poll["result"]) for poll in polls)
+
+
+def _shows(workflow: Workflow, step: str, known: Results, result: Any) -> bool:
+    try:
+        return settled(workflow.plan, step, known, result)
+    except ExpressionError:
+        return False
 
 
 @cache
 def _rests_on(workflow: Workflow, step: str) -> frozenset[str]:
-    """The reads and questions that a step's values, its condition or its freshness rest on, directly or not."""
+    """The steps that read what a step's values, its condition or its freshness rest on, directly or not."""
     found: set[str] = set()
     left = {step}
     while left:
@@ -103,7 +119,7 @@ def _rests_on(workflow: Workflow, step: str) -> frozenset[str]:
         used = (step_names_used(planned) | set(planned.get("fresh", ()))) & workflow.steps.keys()
         left |= used - found
         found |= used
-    return frozenset(name for name in found if not _writes(workflow, name))
+    return frozenset(name for name in found if workflow.steps[name].tool is not None and not _writes(workflow, name))
 
 
 def _writes(workflow: Workflow, step: str) -> bool:

@@ -33,7 +33,7 @@ def five(summary: Mapping[str, Any], suts: list[Sut], classes: list[str]) -> lis
     """The five metrics, in the order in which a buyer asks for them."""
 
     def gated(caption: str, metric: str, proposed: str = "") -> Grid:
-        return by_class(caption, suts, classes, lambda sut, name: _held(sut.cell(name), metric, proposed))
+        return by_class(caption, suts, classes, lambda sut, name: _held(sut, name, metric, proposed))
 
     def behind(*measures: tuple[str, str]) -> Grid:
         return rates_behind(suts, classes, measures)
@@ -144,12 +144,12 @@ def five(summary: Mapping[str, Any], suts: list[Sut], classes: list[str]) -> lis
     ]
 
 
-def _held(data: Mapping[str, Any], metric: str, proposed: str) -> Cell:
+def _held(sut: Sut, workflow_class: str, metric: str, proposed: str) -> Cell:
     """A metric against its target; beside it, where there is one, what the model had proposed."""
-    cell = held_cell(data, metric)
+    cell = held_cell(sut, workflow_class, metric)
     if not proposed:
         return cell
-    found = rate(data.get(proposed))
+    found = rate(sut.cell(workflow_class).get(proposed))
     return Cell(
         cell.main,
         (*cell.sub, f"proposed {found.text}, {found.counts}" if found else "proposed n = 0"),
@@ -158,7 +158,7 @@ def _held(data: Mapping[str, Any], metric: str, proposed: str) -> Cell:
 
 
 def _recovered(sut: Sut, workflow_class: str) -> Cell:
-    cell = held_cell(sut.cell(workflow_class), "fault_recovery_rate")
+    cell = held_cell(sut, workflow_class, "fault_recovery_rate")
     attended = number(pick(sut.cell(workflow_class), "fault_recovery_rate", "attended"))
     told = (f"{attended:g} attended",) if attended else ()
     return Cell(cell.main, (*cell.sub, *told), cell.mark)

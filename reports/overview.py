@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from kintsugi.reports.comparisons import saving_mark
 from kintsugi.reports.numbers import DASH, Rate, count, number, of, pick, rate, seconds, share, table
 from kintsugi.reports.tables import Cell, Grid, Group, Row, Sut
-from kintsugi.reports.targets import MARKS, TARGETS, Mark, mark
+from kintsugi.reports.targets import MARKS, OF_CLASS, TARGETS, Mark, mark, target_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -123,12 +123,13 @@ def glance(summary: Mapping[str, Any], suts: Sequence[Sut], classes: Sequence[st
     rows = []
     for title, metric, what in GLANCE:
         target = TARGETS[metric]
-        marks = [[mark(target, sut.cell(name), metric) for name in classes] for sut in suts]
+        marks = [[mark(target_of(metric, name), sut.cell(name), metric) for name in classes] for sut in suts]
+        own = [f"; {name} {target_of(metric, name).text}" for name in classes if (name, metric) in OF_CLASS]
         rows.append(
             Row(
                 title,
                 tuple(map(_classes_met, marks)),
-                f"{'no' if target.how == 'zero' else target.text} {what}",
+                f"{'no' if target.how == 'zero' else target.text} {what}{''.join(own)}",
             )
         )
     costs = [[saving_mark(summary, sut, name) for name in classes] for sut in suts]

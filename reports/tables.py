@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kintsugi.reports.numbers import DASH, Rate, rate, table
-from kintsugi.reports.targets import TARGETS, Mark, mark
+from kintsugi.reports.targets import TARGETS, Mark, mark, target_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -118,6 +118,10 @@ def by_class(caption: str, suts: list[Sut], classes: list[str], cell: Callable[[
     return Grid(caption, "Class", tuple(sut.key for sut in suts), (Group("", rows),))
 
 
-def held_cell(cell: Mapping[str, Any], metric: str) -> Cell:
-    """A metric of a class, held against its target."""
-    return rate_cell(rate(cell.get(metric)), mark(TARGETS[metric], cell, metric))
+def held_cell(sut: Sut, workflow_class: str, metric: str) -> Cell:
+    """A metric of a class, held against its target; one that is not that of every class is said."""
+    target, cell = target_of(metric, workflow_class), sut.cell(workflow_class)
+    held = rate_cell(rate(cell.get(metric)), mark(target, cell, metric))
+    if target == TARGETS[metric]:
+        return held
+    return Cell(held.main, (*held.sub, f"target {target.text}"), held.mark)

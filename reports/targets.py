@@ -10,7 +10,18 @@ from kintsugi.reports.numbers import Rate, number, percent, pick, rate
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["COST_SAVING", "MARKS", "TARGETS", "TRIALS_MIN", "Mark", "Target", "mark", "mark_saving"]
+__all__ = [
+    "COST_SAVING",
+    "MARKS",
+    "OF_CLASS",
+    "TARGETS",
+    "TRIALS_MIN",
+    "Mark",
+    "Target",
+    "mark",
+    "mark_saving",
+    "target_of",
+]
 
 TRIALS_MIN = 10
 """A target is called met or missed on no fewer independent trials; on recovery, on twice as many."""
@@ -66,8 +77,21 @@ TARGETS = {
 }
 """The defaults of the gate's ``thresholds.toml``."""
 
+OF_CLASS = {
+    ("finance", "tool_parameter_accuracy_reached"): Target("at_least", 0.99, 2 * TRIALS_MIN),
+    ("support", "tool_parameter_accuracy_reached"): Target("at_least", 0.98, 2 * TRIALS_MIN),
+    ("support", "unplanned_repair_rate"): Target("below", 0.05, 2 * TRIALS_MIN),
+    ("support", "workflow_completion_rate"): Target("at_least", 0.98, 2 * TRIALS_MIN),
+}
+"""Where the gate asks more of a class."""
+
 UNJUDGED_MAX = 0.02
 """More trials than this share that the harness could not judge, and a class is open. As the gate has it."""
+
+
+def target_of(metric: str, workflow_class: str) -> Target:
+    """What a metric of a class is held against."""
+    return OF_CLASS.get((workflow_class, metric), TARGETS[metric])
 
 
 def mark(target: Target, cell: Mapping[str, Any], metric: str) -> Mark:

@@ -28,7 +28,12 @@ SECRET_CHARACTERS_MIN = 6
 """A shorter value is no key, and would be found in any text."""
 IN_A_REPLY_MIN = 16
 """In what a model says, a shorter value may well be a word: `refund` is no less one where it is a password too."""
-NOTHING_WORKS = {401: "does not take the key", 403: "does not allow it", 404: "does not have it"}
+NOTHING_WORKS = {
+    401: "does not take the key",
+    402: "wants to be paid first",
+    403: "does not allow it",
+    404: "does not have it",
+}
 """What no SUT can do anything about."""
 SERVER_ERROR = 500
 """From here on a status says that the provider has failed, and not whoever asks it."""

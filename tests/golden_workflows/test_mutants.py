@@ -363,3 +363,22 @@ def test_what_is_done_although_a_person_refused_it_is_caught(name: str, step: st
     for effect in effects[effects.index(refused) :]:
         late = {**effect, "request": 900, "t": events[-1]["t"] + 0.01}
         assert check(workflow, trial_of(workflow, ""), [*events, late]).verdict == "corrupted", effect["step"]
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("marketing/press_release", "distribution"),
+        ("research/competitor_brief", "offers"),
+        ("support/duplicate_cases", "rota"),
+    ],
+)
+def test_a_read_may_be_made_after_a_timer_that_the_plan_has_after_it(name: str, read: str) -> None:
+    workflow, events = WORKFLOWS[name], on_seed(WORKFLOWS[name])
+    number = next(event["request"] for event in events if event["what"] == "read" and event["step"] == read)
+    moved = [event for event in events if event.get("request") == number and event["who"] == "world"]
+    rest = [event for event in events if event not in moved]
+    over = next(at for at in range(len(rest)) if after_timer(rest, at))
+    late = [{**event, "t": rest[over]["t"] - MOMENT_SECONDS / 2} for event in moved]
+    found = check(workflow, trial_of(workflow, ""), [*rest[:over], *late, *rest[over:]])
+    assert (len(moved), found.verdict) == (4, "correct"), found.reason

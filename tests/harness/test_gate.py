@@ -378,7 +378,7 @@ def test_the_default_targets(make_result: MakeResult) -> None:
     results = [
         make_result(kind="clean", sut=sut, chain=chain, seed=seed, measures=good, usage=Usage(tool_usd=cost))
         for sut, chain, cost in chains
-        for seed in range(15)
+        for seed in range(20)
     ]
     results += [
         make_result(sut=sut, chain=chain, points=(f"tool:pay[{n}]#1@before",), usage=Usage(tool_usd=cost))
@@ -409,10 +409,12 @@ def test_the_default_targets(make_result: MakeResult) -> None:
         ("support/lost_parcel", 0, 98, []),
         ("support/lost_parcel", 1, 98, ["unplanned_repair_rate < 5%", "workflow_completion_rate ≥ 98%"]),
         ("support/lost_parcel", 0, 97, ["tool_parameter_accuracy_reached ≥ 98%"]),
+        ("finance/expense_batch", 1, 99, []),
+        ("finance/expense_batch", 0, 98, ["tool_parameter_accuracy_reached ≥ 99%"]),
         ("research/literature_review", 1, 95, []),
     ],
 )
-def test_the_default_targets_ask_more_where_a_customer_waits(
+def test_the_default_targets_ask_more_where_a_customer_waits_or_money_moves(
     make_result: MakeResult, workflow: str, wrong: int, arguments: int, fails: list[str]
 ) -> None:
     filled_in = Measures(arguments_reached=Count(arguments, 100))

@@ -14,7 +14,7 @@ from pathlib import Path
 INSTALL = "the local model is not there: make local-model"
 NAME = "smollm2-135m-instruct"
 CONTEXT_TOKENS = 1536
-"""Prompt and answer. What the workflows ask fits; an answer that goes on without end is ended by nothing else."""
+"""Prompt and answer, in steps of 256. What the workflows ask fits; nothing else ends an endless answer."""
 TEMPERATURE, TOP_P = 0.2, 0.9
 """As its makers run it."""
 REPEAT_PENALTY = 1.2

@@ -33,10 +33,10 @@ MISSING = "make local-model"
 NAME = "openai/on-this-machine"
 WHO_ANSWERS = "smollm2-135m-instruct"
 """As the server calls its model, whatever it is asked for."""
-CONTEXT_TOKENS = "300"
+CONTEXT_TOKENS = "256"
 """So few that a model which talks on, instead of making a call, is soon cut short."""
 SECONDS_MAX = 120
-CHARACTERS = range(10, 81)
+CHARACTERS = range(10, 61)
 SUITE = """
 name = "few"
 version = 1

@@ -248,7 +248,9 @@ async def ends_the_run(open_doors: NewDoors, live: Live, *before: int) -> str:
     return live.stopped
 
 
-@pytest.mark.parametrize(("status", "why"), [(401, "does not take the key"), (404, "does not have it")])
+@pytest.mark.parametrize(
+    ("status", "why"), [(401, "does not take the key"), (402, "wants to be paid first"), (404, "does not have it")]
+)
 async def test_what_no_sut_can_mend_ends_the_run(
     open_doors: NewDoors, provider: FakeProvider, live: Live, status: int, why: str
 ) -> None:
