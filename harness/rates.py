@@ -57,11 +57,14 @@ def witnessed(results: Iterable[TrialResult]) -> list[TrialResult]:
 def clean_attempts(results: Iterable[TrialResult]) -> list[TrialResult]:
     """The judged trials without an injected fault: those with model variance, and baselines that failed.
 
-    A baseline that went well adds nothing: it has no variance, and says only that the cell can be scored.
+    A baseline of the script that went well adds nothing: it has no variance, and says only that the cell can be
+    scored. One of a real model is an attempt like any other.
     """
-    return [
-        r for r in results if judged(r) and (r.kind == "clean" or (r.kind == "baseline" and r.verdict != "correct"))
-    ]
+    return [r for r in results if judged(r) and (r.kind == "clean" or (r.kind == "baseline" and _may_fail(r)))]
+
+
+def _may_fail(baseline: TrialResult) -> bool:
+    return baseline.verdict != "correct" or baseline.variance != "none"
 
 
 def samples(results: Iterable[TrialResult]) -> list[Sample]:

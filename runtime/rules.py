@@ -99,6 +99,7 @@ def accept_reply(request: ModelRequest, choice: Json) -> Json:
     message = choice.get("message")
     if not isinstance(message, Mapping):
         raise Rejected("The reply held no message.")
+    _must_be_text(message)
     if request.schema is None:
         return dict(message)
     if choice.get("finish_reason") != "stop":
@@ -110,12 +111,21 @@ def accept_reply(request: ModelRequest, choice: Json) -> Json:
     except ValueError as error:
         advice = "Answer with one JSON value and nothing else."
         raise Rejected(f"The reply is not valid JSON ({error}). {advice}") from error
+    _must_be_text(parsed)
     if parsed is None:
         raise Rejected("The reply is empty. Answer with one JSON value and nothing else.")
     problem = schema_problem(parsed, request.schema)
     if problem:
         raise Rejected(f"The reply breaks the schema at {problem}.")
     return {"role": "assistant", "content": content, "parsed": parsed}
+
+
+def _must_be_text(value: object) -> None:
+    """Refuse what Python reads as JSON and nobody can write down: half of a character, NaN, an infinity."""
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError as error:
+        raise Rejected(f"The reply holds what is no text or number ({error}). Give it again without that.") from error
 
 
 def repair_messages(request: ModelRequest, problem: str) -> list[Json]:

@@ -47,6 +47,12 @@ def test_completion_is_of_clean_trials_and_only_correct_counts(make_result: Make
     assert figures(cell["workflow_completion_rate_under_faults"]) == (1, 2)
 
 
+def test_a_baseline_of_a_real_model_is_an_attempt_like_any_other(make_result: MakeResult) -> None:
+    results = [make_result(kind="baseline", variance="real"), make_result(kind="clean", variance="real", seed=8)]
+    cell = measure(results)["suts"]["minimal"]["classes"]["finance"]
+    assert (cell["workflow_completion_rate"]["k"], cell["workflow_completion_rate"]["n"]) == (2, 2)
+
+
 def test_a_failed_baseline_is_a_completion_failure_and_a_good_one_nothing(make_result: MakeResult) -> None:
     results = [make_result(kind="clean"), make_result(kind="baseline")]
     assert figures(cell_of(results)["workflow_completion_rate"]) == (1, 1)
