@@ -35,7 +35,7 @@ def test_each_class_has_its_table_and_each_fault_its_row(make_result: MakeResult
 def test_the_gates_word_comes_first_with_what_did_not_pass(make_result: MakeResult) -> None:
     summary = measure([make_result(verdict="corrupted")])
     text = to_markdown(summary, judge(summary, load_thresholds()))
-    assert "**Gate: fail** (0 of 10 lines pass)" in text
+    assert "**Gate: fail** (0 of 11 lines pass)" in text
     assert text.index("**Gate") < text.index("### finance")
     assert "| fail | finance | corruption_rate | 100.0% (1/1; 95%: 2.5% to 100.0%) | 0 |" in text
 
