@@ -33,6 +33,7 @@ __all__ = [
     "next_instance",
     "places",
     "settled",
+    "shows_end",
     "step_named",
     "step_names_used",
 ]
@@ -150,6 +151,14 @@ def settled(plan: Mapping[str, Any], step_id: str, results: Results, result: Any
     """
     step = step_named(plan, step_id)
     return "until" not in step or bool(evaluate(step["until"], {**bindings(plan, results), "result": result}))
+
+
+def shows_end(plan: Mapping[str, Any], step_id: str, results: Results, result: Any) -> bool:
+    """Whether a step has come to its value with this result; one that can't be told by is taken for too early."""
+    try:
+        return settled(plan, step_id, results, result)
+    except ExpressionError:
+        return False
 
 
 def step_names_used(step: Mapping[str, Any]) -> frozenset[str]:

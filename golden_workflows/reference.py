@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kintsugi.golden_workflows.checks.tool import schema_form_problem
 from kintsugi.golden_workflows.forms import Drift, Effect, Tool
@@ -59,15 +59,10 @@ def _problems(workflow: Workflow) -> Iterator[str]:
 def _effects(workflow: Workflow, visits: Sequence[Visit]) -> list[Effect]:
     """The literal effects of a walk: its writes, free text left out."""
     return [
-        Effect(step=call.step, tool=call.tool, args=_literal(workflow, call))
+        Effect(step=call.step, tool=call.tool, args=workflow.literal(call.step, call.arguments))
         for call in (visit.call for visit in visits)
         if _is_write(workflow, call)
     ]
-
-
-def _literal(workflow: Workflow, call: Call) -> dict[str, Any]:
-    free = workflow.free_arguments[call.step]
-    return {name: value for name, value in call.arguments.items() if name not in free}
 
 
 def _is_write(workflow: Workflow, call: Call) -> bool:
@@ -118,7 +113,7 @@ def _repeats(workflow: Workflow, visits: Sequence[Visit]) -> Iterator[str]:
     for visit in visits:
         call = visit.call
         if _is_write(workflow, call):
-            same = canonical([call.tool, _literal(workflow, call)])
+            same = canonical([call.tool, workflow.literal(call.step, call.arguments)])
             if same in done:
                 yield f"plan.{call.step}: item {call.item} repeats an earlier write; runtimes refuse that"
             done.add(same)
@@ -133,7 +128,7 @@ def _prose(workflow: Workflow, seed: Sequence[Visit]) -> Iterator[str]:
             return
         if call.kind != "tool":
             continue
-        for name, value in _literal(workflow, call).items():
+        for name, value in workflow.literal(call.step, call.arguments).items():
             if varied.arguments.get(name) != value:
                 yield (
                     f"plan.{call.step}.args.{name}: rests on the model's free text by a detour, so it has "

@@ -88,6 +88,11 @@ class Workflow:
             if step.tool
         }
 
+    def literal(self, step: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments of a step's call that have a literal truth; all of them, where it is none of the plan's."""
+        free = self.free_arguments.get(step, frozenset())
+        return {name: value for name, value in arguments.items() if name not in free}
+
     def writes(self) -> list[Step]:
         """The plan's steps that change the world."""
         return [step for step in self.steps.values() if step.tool and self.tools[step.tool].effect == "write"]

@@ -201,8 +201,7 @@ def _wrong(what: str, event: Event, detail: str = "") -> Wrong:
 
 
 def _same(workflow: Workflow, effect: Effect, event: Event) -> bool:
-    free = workflow.free_arguments[effect.step]
-    literal = {name: value for name, value in event["arguments"].items() if name not in free}
+    literal = workflow.literal(effect.step, event["arguments"])
     return bool(event["tool"] == effect.tool and literal == effect.args)
 
 
@@ -217,7 +216,7 @@ def _unexpected(
         return _wrong("extra" if any(_same(workflow, effect, event) for effect in still) else "stale", event)
     for effect in [*left, *taken]:
         if _same_place(effect, event):
-            given = {n: v for n, v in event["arguments"].items() if n not in workflow.free_arguments[effect.step]}
+            given = workflow.literal(effect.step, event["arguments"])
             names = effect.args.keys() | given.keys()
             wrong = sorted(n for n in names if n not in given or n not in effect.args or given[n] != effect.args[n])
             return _wrong("wrong arguments", event, ", ".join(wrong))

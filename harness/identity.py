@@ -36,8 +36,7 @@ def reference_calls(workflow: Workflow) -> list[Call]:
 
 def _what(workflow: Workflow, call: Call) -> str:
     """What a call is, wherever in a loop it stands; free text aside."""
-    free = workflow.free_arguments[call.step]
-    return canonical([call.step, {name: value for name, value in call.arguments.items() if name not in free}])
+    return canonical([call.step, workflow.literal(call.step, call.arguments)])
 
 
 class Identifier:
@@ -82,19 +81,16 @@ class Identifier:
         return best.step, best.item
 
 
+@cache
 def _comes_after(workflow: Workflow) -> Mapping[tuple[str, int], str]:
     """For each read that repeats an earlier one in the plan the step of the last write before it."""
-    found, seen, last = {}, set[str](), ""
+    alike, found, last = first_alike(workflow, None), {}, ""
     for call in trajectory(workflow):
-        if call.kind != "tool":
-            continue
-        if workflow.tools[call.tool].effect == "write":
+        place = (call.step, call.item)
+        if call.kind == "tool" and workflow.tools[call.tool].effect == "write":
             last = call.step
-            continue
-        what = canonical([call.tool, call.arguments])
-        if what in seen and last:
-            found[call.step, call.item] = last
-        seen.add(what)
+        elif last and alike.get(place, place) != place:
+            found[place] = last
     return found
 
 

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from kintsugi.golden_workflows.expressions import ExpressionError
-from kintsugi.golden_workflows.plan import Results, places, settled, step_named, step_names_used
+from kintsugi.golden_workflows.plan import Results, places, shows_end, step_named, step_names_used
 from kintsugi.golden_workflows.spec import Effect, Workflow
 from kintsugi.golden_workflows.walk import Visit, visits
 from kintsugi.harness.history import Event, of
@@ -39,7 +38,8 @@ class Precedence:
         requests = {event["request"]: event for event in of(events, "world", "request")}
         for event in of(events, "world", "read", "effect"):
             made = event if event["what"] == "effect" else requests[event["request"]]
-            self._first.setdefault(self._what(event["step"], made["tool"], made["arguments"]), event["t"])
+            self._first.setdefault(_what(workflow, event["step"], made["tool"], made["arguments"]), event["t"])
+        self._calls = _calls(workflow, drifted)
         self._read: dict[str, list[float]] = defaultdict(list)
         """When each step's reads were served; steps that make the very same one can't be told apart."""
         alike, steps = first_alike(workflow, drifted), defaultdict[tuple[str, int], set[str]](set)
@@ -79,17 +79,12 @@ class Precedence:
         A read that the plan has before a timer may well be made after it, and a write may not.
         """
         served: dict[bool, list[float]] = {True: [], False: []}
-        for visit in self._visits[:timer]:
-            call = visit.call
-            first = self._first.get(self._what(call.step, call.tool, call.arguments), at)
-            served[_writes(self._workflow, call.step)] += [first] if first < at else []
+        for what, writes in self._calls[:timer]:
+            first = self._first.get(what, at)
+            served[writes] += [first] if first < at else []
         began = max(served[True]) if served[True] else min(served[False], default=0.0)
         seconds: float = self._visits[timer].call.arguments["seconds"]
         return began + seconds * TIME_SCALE * JUST_BEFORE
-
-    def _what(self, step: str, tool: str, arguments: Mapping[str, Any]) -> str:
-        free = self._workflow.free_arguments.get(step, frozenset())
-        return canonical([tool, {name: value for name, value in arguments.items() if name not in free}])
 
     def _settled(self, polled: int, at: float) -> bool:
         """Whether a poll before has shown what the step waits for. The results before it are the plan's own.
@@ -98,14 +93,18 @@ class Precedence:
         """
         step, known = self._visits[polled].call.step, _results(self._visits[:polled])
         polls = [event for event in self._reads if event["step"] == step and event["t"] < at]
-        return any("result" not in poll or _shows(self._workflow, step, known, poll["result"]) for poll in polls)
+        return any("result" not in p or shows_end(self._workflow.plan, step, known, p["result"]) for p in polls)
 
 
-def _shows(workflow: Workflow, step: str, known: Results, result: Any) -> bool:
-    try:
-        return settled(workflow.plan, step, known, result)
-    except ExpressionError:
-        return False
+def _what(workflow: Workflow, step: str, tool: str, arguments: Mapping[str, Any]) -> str:
+    return canonical([tool, workflow.literal(step, arguments)])
+
+
+@cache
+def _calls(workflow: Workflow, drifted: str | None) -> Sequence[tuple[str, bool]]:
+    """What each call of a correct run is, and whether it writes."""
+    calls, writes = [visit.call for visit in visits(workflow, drifted)], _writes(workflow)
+    return [(_what(workflow, call.step, call.tool, call.arguments), call.step in writes) for call in calls]
 
 
 @cache
@@ -119,12 +118,11 @@ def _rests_on(workflow: Workflow, step: str) -> frozenset[str]:
         used = (step_names_used(planned) | set(planned.get("fresh", ()))) & workflow.steps.keys()
         left |= used - found
         found |= used
-    return frozenset(name for name in found if workflow.steps[name].tool is not None and not _writes(workflow, name))
+    return frozenset(name for name in found - _writes(workflow) if workflow.steps[name].tool is not None)
 
 
-def _writes(workflow: Workflow, step: str) -> bool:
-    tool = workflow.steps[step].tool
-    return tool is not None and workflow.tools[tool].effect == "write"
+def _writes(workflow: Workflow) -> set[str]:
+    return {step.id for step in workflow.writes()}
 
 
 def _results(before: Sequence[Visit]) -> Results:

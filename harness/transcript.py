@@ -10,7 +10,7 @@ from typing import Any
 
 from kintsugi.golden_workflows.chains.naive import APPROVAL_FUNCTION, WAIT_FUNCTION, function_name
 from kintsugi.golden_workflows.expressions import ExpressionError, Json
-from kintsugi.golden_workflows.plan import Instance, Results, dependents, next_instance, settled, step_named
+from kintsugi.golden_workflows.plan import Instance, Results, dependents, next_instance, shows_end, step_named
 from kintsugi.golden_workflows.reference import script_reply
 from kintsugi.golden_workflows.spec import Workflow
 from kintsugi.runtime.rules import schema_problem
@@ -154,11 +154,8 @@ class Transcript:
         )
 
     def _settled(self, step: str, result: Any) -> bool:
-        """Whether a read has come to what its step waits for; one that can't be told by is taken for too early."""
-        try:
-            return settled(self.workflow.plan, step, self._with_prose(), result)
-        except ExpressionError:
-            return False
+        """Whether a read has come to what its step waits for."""
+        return shows_end(self.workflow.plan, step, self._with_prose(), result)
 
     def granted(self, due: Instance) -> Mapping[str, Any] | None:
         """The approved arguments of a write that is due; None where none were, or only for what was due before."""

@@ -38,6 +38,7 @@ __all__ = [
     "repair_messages",
     "schema_problem",
     "unexpected_result",
+    "write_down",
 ]
 
 Json = Mapping[str, Any]
@@ -99,7 +100,7 @@ def accept_reply(request: ModelRequest, choice: Json) -> Json:
     message = choice.get("message")
     if not isinstance(message, Mapping):
         raise Rejected("The reply held no message.")
-    _must_be_text(message)
+    _must_be_writable(message)
     if request.schema is None:
         return dict(message)
     if choice.get("finish_reason") != "stop":
@@ -111,7 +112,7 @@ def accept_reply(request: ModelRequest, choice: Json) -> Json:
     except ValueError as error:
         advice = "Answer with one JSON value and nothing else."
         raise Rejected(f"The reply is not valid JSON ({error}). {advice}") from error
-    _must_be_text(parsed)
+    _must_be_writable(parsed)
     if parsed is None:
         raise Rejected("The reply is empty. Answer with one JSON value and nothing else.")
     problem = schema_problem(parsed, request.schema)
@@ -120,10 +121,14 @@ def accept_reply(request: ModelRequest, choice: Json) -> Json:
     return {"role": "assistant", "content": content, "parsed": parsed}
 
 
-def _must_be_text(value: object) -> None:
-    """Refuse what Python reads as JSON and nobody can write down: half of a character, NaN, an infinity."""
+def write_down(value: object) -> bytes:
+    """A value as JSON. Raises ValueError for what Python reads as such and nobody can write: half a character, NaN."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+
+
+def _must_be_writable(value: object) -> None:
     try:
-        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+        write_down(value)
     except ValueError as error:
         raise Rejected(f"The reply holds what is no text or number ({error}). Give it again without that.") from error
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from kintsugi.runtime.protocol import Decision, DurableContext, ModelRequest, Question, ToolCall
-from kintsugi.runtime.rules import arguments_digest
+from kintsugi.runtime.rules import arguments_digest, write_down
 
 __all__ = ["APPROVAL_FUNCTION", "WAIT_FUNCTION", "function_name", "run"]
 
@@ -80,8 +80,7 @@ async def _act(
     """Make one call that the model asked for; what it is told came of it."""
     try:
         arguments = json.loads(function["arguments"])
-        # What Python reads and can't be sent on: NaN, an infinity, half of a character.
-        json.dumps(arguments, ensure_ascii=False, allow_nan=False).encode()
+        write_down(arguments)
     except (ValueError, RecursionError) as error:
         return {"error": f"the arguments are not valid JSON: {error}"}
     if not isinstance(arguments, dict):

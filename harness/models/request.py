@@ -156,8 +156,7 @@ def as_good(workflow: Workflow, wanted: Wanted, right: Reply, reply: Reply, requ
     if len(calls) != 1 or not right.message.get("tool_calls"):
         return False
     made, due = calls[0]["function"], right.message["tool_calls"][0]["function"]
-    free = workflow.free_arguments.get(wanted.step, frozenset())
-    same = _literal(made["arguments"], wanted, free) == _literal(due["arguments"], wanted, free)
+    same = _literal(workflow, wanted, made["arguments"]) == _literal(workflow, wanted, due["arguments"])
     return bool(made["name"] == due["name"] and same)
 
 
@@ -168,15 +167,15 @@ def _satisfies(value: Any, schema: Any) -> bool:
         return False
 
 
-def _literal(arguments: str, wanted: Wanted, free: frozenset[str]) -> Any:
+def _literal(workflow: Workflow, wanted: Wanted, arguments: str) -> Any:
     """Arguments without their prose; those of the call that is to be approved, where an approval is asked for."""
     value = _parsed(arguments)
     if not isinstance(value, dict):
         return None
     if wanted.function != APPROVAL_FUNCTION:
-        return {name: inner for name, inner in value.items() if name not in free}
+        return workflow.literal(wanted.step, value)
     inner = value.get("arguments")
-    kept = {name: each for name, each in inner.items() if name not in free} if isinstance(inner, dict) else inner
+    kept = workflow.literal(wanted.step, inner) if isinstance(inner, dict) else inner
     return {**value, "arguments": kept}
 
 
