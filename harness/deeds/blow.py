@@ -147,17 +147,21 @@ class Blow:
     close_port: Callable[[str, float], Awaitable[float]]
     """Closes the port of a kind of service for some seconds; the awaitable gives the time it was really down."""
 
+    @property
+    def request(self) -> int | None:
+        """The number of the request that is at the point, None where none is."""
+        return self.crossing.request if self.crossing else None
+
     async def victim(self) -> Generation | None:
         """The worker that is struck: whose request it is, or else who has the run, who may only just be starting."""
         return self.crossing.generation if self.crossing else await self.session.somebody(self.run)
 
     def ended_by_us(self, evidence: str) -> Callable[[bool], None]:
         """To be told whether a request was ended as it was to be, or its client had gone before."""
-        request = self.crossing.request if self.crossing else None
 
         def say(done: bool) -> None:  # noqa: FBT001 - a callback of one fact
             if done:
-                self.armed.witness(evidence, request=request)
+                self.armed.witness(evidence, request=self.request)
             elif not self.armed.witnessed:
                 self.armed.missed("the client had gone before")
 

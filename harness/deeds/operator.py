@@ -34,8 +34,7 @@ async def suspend(blow: Blow) -> None:
     if not blow.action.while_down and _working(blow):
         # Who begins to work from here on finds it; who works already has to hear of it.
         await asyncio.sleep(NOTICE_SECONDS)
-    request = blow.crossing.request if blow.crossing else None
-    session.history.add("nemesis", "paused", strike=blow.armed.index, run=blow.run.id, request=request)
+    session.history.add("nemesis", "paused", strike=blow.armed.index, run=blow.run.id, request=blow.request)
     if not blow.action.kill:
         down = ", while no worker was there" if blow.action.while_down else ""
         blow.armed.witness(f"the pause was acknowledged{down}")

@@ -15,5 +15,7 @@ async def poison(blow: Blow) -> Directive:
         ended = await blow.session.kill(victim)
         if ended.signal == 9:
             evidence = f"reaped with signal 9, time {blow.armed.done}"
-            blow.armed.witness(evidence, generation=victim.number, pid=victim.process.pid)
+            # Another node may have taken the run up, and be struck, before this one is seen to be dead.
+            said = {"request": blow.request, "generation": victim.number, "pid": victim.process.pid}
+            blow.armed.witness(evidence, **said)
     return Directive("drop")

@@ -43,7 +43,8 @@ async def kill(blow: Blow) -> Directive:
             await asyncio.to_thread(shutil.rmtree, folder)
         evidence += f", scratch folder gone: {not any(folder.exists() for folder in folders)}"
     others = {"others": [other.number for other in lost[1:]]} if action.others else {}
-    armed.witness(evidence, generation=victim.number, pid=victim.process.pid, **others)
+    # Where there are several nodes, another may be struck before this one is seen to be dead: so it says which it was.
+    armed.witness(evidence, request=blow.request, generation=victim.number, pid=victim.process.pid, **others)
     return Directive("drop")
 
 

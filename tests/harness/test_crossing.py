@@ -7,7 +7,7 @@ import copy
 import json
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -206,6 +206,24 @@ async def test_no_byte_of_a_response_follows_a_committed_effect(
         ]
         assert order == ["effect", "injected", "witnessed"]
         assert world.saw("world", "answer", "delivered") == []
+
+
+async def test_a_worker_struck_while_another_is_not_yet_reaped_is_told_from_it(open_doors: NewDoors) -> None:
+    """A node that sees at once that another is gone may bring the run to its boundary before its end is reported."""
+    async with open_doors("finance/invoice_payment", "poison_workflow.two_nodes@tool:invoice[0]#1@before") as world:
+        workers = [world.worker, world.new_worker()]
+        async with AsyncExitStack() as stack:
+            for number, world.worker in enumerate(workers, start=1):
+                _, writer = await stack.enter_async_context(connected(world))
+                writer.write(plain(world, "/tools/erp.get_invoice", INVOICE))
+                await world.until("nemesis", "injected", number)
+            assert world.saw("nemesis", "witnessed") == []
+            world.workers.reaped.set()
+            await world.until("nemesis", "witnessed", 2)
+        asked = {event["request"]: event["generation"] for event in world.saw("world", "request")}
+        seen = {event["request"]: event["generation"] for event in world.saw("nemesis", "witnessed")}
+        assert seen == asked
+        assert sorted(seen.values()) == [worker.number for worker in workers]
 
 
 async def test_an_error_after_the_effect_hides_it(open_doors: NewDoors) -> None:

@@ -130,14 +130,14 @@ class Ran:
         return any(event["what"] == "delivered" and event["delivered"] for event in self.about(request))
 
     def strikes(self) -> Iterator[tuple[Event, Event]]:
-        """Each witness, after the injection that it is of."""
-        injected = None
+        """Each witness, after the injection that it is of: that of the request it names, or else the last."""
+        injected: list[Event] = []
         for event in self.saw("nemesis", "injected", "witnessed"):
             if event["what"] == "injected":
-                injected = event
+                injected.append(event)
             else:
-                assert injected is not None
-                yield injected, event
+                request = event.get("request") or injected[-1].get("request")
+                yield next(one for one in reversed(injected) if one.get("request") == request), event
 
 
 def sut_for(form: Form) -> str:
