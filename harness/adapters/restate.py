@@ -109,9 +109,11 @@ class RestateServer(LocalServer):
         async def start(fabric: int, admin: int, ingress: int) -> None:
             text = PLACE.format(fabric=fabric) + self._first + PORTS.format(admin=admin, ingress=ingress) + self._last
             await asyncio.to_thread(_write, folder / "server.toml", text)
-            # Data of its own, so that one that was given up for its ports leaves nothing to the next.
+            # Data of its own, so that one that was given up for its ports leaves nothing to the next; and what it
+            # writes for the moment beside them, as it never takes that away when it is killed.
             words = [str(path), "--config-file", "server.toml", "--base-dir", f"data{fabric}", "--no-logo"]
-            await self._process.start(words, folder, partial(_ready, admin, ingress))
+            passing = {"TMPDIR": str(folder.resolve())}
+            await self._process.start(words, folder, partial(_ready, admin, ingress), environment=passing)
 
         _, admin, ingress = await on_free_ports(3, start, "in use", STARTS)
         self._port = ingress

@@ -105,6 +105,7 @@ async def test_a_port_that_was_taken_meanwhile_is_chosen_again(tmp_path: Path, m
             return ports
 
         monkeypatch.setattr(servers, "free_ports", chosen)
+        monkeypatch.setenv("TMPDIR", str(tmp_path))
         server = RestateServer()
         addresses = await server.start(tmp_path / "server")
         pid = server._process.pid
@@ -117,3 +118,5 @@ async def test_a_port_that_was_taken_meanwhile_is_chosen_again(tmp_path: Path, m
     await server.close()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+    # What it writes for the moment is gone with its folder.
+    assert [path.name for path in tmp_path.iterdir()] == ["server"]
