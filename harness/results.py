@@ -106,9 +106,18 @@ class Results:
         return found
 
     def left(self, trials: Iterable[Trial]) -> list[Trial]:
-        """Those of some trials that have no result yet, or only one that says that the harness broke."""
-        known = self.trials()
-        return [t for t in trials if t.id not in known or known[t.id].verdict == "harness_error"]
+        """Those of some trials that have no result yet, or only one that says that the harness broke.
+
+        With a baseline, what was left out for it is left as well.
+        """
+        trials, known = list(trials), self.trials()
+        open_ids = {t.id for t in trials if t.id not in known or known[t.id].verdict == "harness_error"}
+        baselines = {t.cell for t in trials if t.kind == "baseline" and t.id in open_ids}
+        return [
+            t
+            for t in trials
+            if t.id in open_ids or (t.cell in baselines and known[t.id].injection == "baseline_failed")
+        ]
 
     def suts(self) -> dict[str, Any]:
         """How each SUT was run, by its name; empty where that is not known yet."""

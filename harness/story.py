@@ -131,6 +131,7 @@ _WORDS: Mapping[tuple[str, str], tuple[str, Callable[[Event], str]]] = {
         WORKER,
         lambda e: f"exited with {e['code']}{_if(e['signal'], ' (signal ' + str(e['signal']) + ')')}",
     ),
+    ("runner", "left_out"): ("runner", lambda e: f"the trial was not run: {e['why']}"),
     ("runner", "extinct"): ("runner", lambda _: "no worker is left, and none will be started"),
     ("runner", "deadline"): ("runner", lambda _: "the deadline has passed"),
     ("runner", "status"): ("client", lambda e: f"asks for the status of the run: {e['state']}"),

@@ -14,7 +14,7 @@ from kintsugi.faults import FAULTS
 from kintsugi.golden_workflows.spec import Workflow
 from kintsugi.harness.adapters import ADAPTERS, Adapter, Unavailable
 from kintsugi.harness.crew import Crew
-from kintsugi.harness.history import Event, Unwritable, of
+from kintsugi.harness.history import Event, History, Unwritable, of
 from kintsugi.harness.means import make_ready, needed_by
 from kintsugi.harness.measures import Delivered, delivered
 from kintsugi.harness.models.answers import Model
@@ -24,7 +24,7 @@ from kintsugi.harness.pulse import Pulse
 from kintsugi.harness.records import TrialResult
 from kintsugi.harness.results import FolderProblem, Results
 from kintsugi.harness.trial import run_trial
-from kintsugi.harness.verdicts import judge_trial
+from kintsugi.harness.verdicts import BASELINE_FAILED, judge_trial
 from kintsugi.scenarios.trial import Trial
 
 __all__ = ["SuiteRun", "judge_stored"]
@@ -57,20 +57,24 @@ class SuiteRun:
     """How each SUT that had trials left was run: see `_how`. One with a ``gap`` has no results."""
     _crews: dict[str, Crew] = field(default_factory=dict)
     _clean: dict[tuple[str, str, str], Delivered | None] = field(default_factory=dict)
+    _failed: set[tuple[str, str, str]] = field(default_factory=set)
+    """The cells whose baseline was judged, and was not correct."""
     _pulse: Pulse = field(default_factory=Pulse)
     _own_servers: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(OWN_SERVERS))
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     async def run(self, trials: Sequence[Trial]) -> None:
-        """Run every trial that has no result yet, and those that only broke the harness.
+        """Run every trial that is `left`: see `Results`.
 
+        Faults are not run where the clean run of their cell did not end correctly: they would say nothing, and a real
+        model is paid for them.
         Raises LauncherGone and Unwritable, with what was done kept.
         """
-        done = {name: result for name, result in self.results.trials().items() if result.verdict != "harness_error"}
+        left = self.results.left(trials)
+        known, again = self.results.trials(), {trial.id for trial in left}
         for trial in trials:
-            if trial.id in done and trial.kind == "baseline":
-                self._note_baseline(trial, done[trial.id])
-        left = [trial for trial in trials if trial.id not in done]
+            if trial.kind == "baseline" and trial.id not in again:
+                self._note_baseline(trial, known[trial.id])
         with contextlib.suppress(Unavailable):
             # Where it can't be had, the trials that need it say so.
             make_ready({name for trial in left for name in needed_by(trial)})
@@ -134,18 +138,32 @@ class SuiteRun:
 
     async def _one(self, trial: Trial) -> None:
         workflow = self.workflows[trial.workflow]
-        events = await self._run(trial, workflow)
-        tries = 1
-        while of(events, "runner", "stalled") and tries < STALLED_TRIES and not self.model.stopped:
-            events = await self._run(trial, workflow)
-            tries += 1
-        clean = self._clean.get((trial.sut, trial.chain, trial.workflow), {} if trial.kind == "baseline" else None)
+        clean = self._clean.get(trial.cell, {} if trial.kind == "baseline" else None)
+        if trial.cell in self._failed and trial.kind in {"fault", "timing"}:
+            events = self._leave_out(trial)
+        else:
+            events = await self._run_until_steady(trial, workflow)
         result = judge_trial(workflow, trial, events, clean, self.storm_calls_max)
         self.results.must_have_room()
         self.results.append(result)
         if trial.kind == "baseline":
             self._note_baseline(trial, result)
         self.said(result)
+
+    def _leave_out(self, trial: Trial) -> Sequence[Event]:
+        with contextlib.closing(History(self.results.history_path(trial.id))) as history:
+            history.add("runner", "left_out", why=BASELINE_FAILED)
+            history.add("runner", "closed")
+            return history.events
+
+    async def _run_until_steady(self, trial: Trial, workflow: Workflow) -> Sequence[Event]:
+        """Run a trial, and again where the harness stood still meanwhile."""
+        events = await self._run(trial, workflow)
+        tries = 1
+        while of(events, "runner", "stalled") and tries < STALLED_TRIES and not self.model.stopped:
+            events = await self._run(trial, workflow)
+            tries += 1
+        return events
 
     async def _run(self, trial: Trial, workflow: Workflow) -> Sequence[Event]:
         number = next(self._numbers)
@@ -167,7 +185,9 @@ class SuiteRun:
     def _note_baseline(self, trial: Trial, result: TrialResult) -> None:
         correct = result.verdict == "correct"
         counted = delivered(self.results.history(trial.id)) if correct else None
-        self._clean[trial.sut, trial.chain, trial.workflow] = counted
+        self._clean[trial.cell] = counted
+        if result.verdict not in {"correct", "harness_error"}:
+            self._failed.add(trial.cell)
 
 
 def _how(crew: Crew, gap: str) -> dict[str, Any]:
@@ -210,10 +230,9 @@ def judge_stored(
         trial = Trial.from_json(result.trial)
         workflow = workflows[trial.workflow]
         events = results.history(trial.id)
-        cell = (trial.sut, trial.chain, trial.workflow)
-        known = clean.get(cell, {} if trial.kind == "baseline" else None)
+        known = clean.get(trial.cell, {} if trial.kind == "baseline" else None)
         again = judge_trial(workflow, trial, events, known, storm_calls_max)
         if trial.kind == "baseline":
-            clean[cell] = delivered(events) if again.verdict == "correct" else None
+            clean[trial.cell] = delivered(events) if again.verdict == "correct" else None
         pairs.append((result, again))
     return pairs

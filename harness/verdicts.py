@@ -14,7 +14,10 @@ from kintsugi.harness.records import Repeats, TrialResult
 from kintsugi.harness.storms import storm
 from kintsugi.scenarios.trial import Trial
 
-__all__ = ["judge_trial"]
+__all__ = ["BASELINE_FAILED", "judge_trial"]
+
+BASELINE_FAILED = "the clean run of this cell did not end correctly"
+"""Why a trial with a fault has no verdict, and is not even run where that is known before."""
 
 
 def judge_trial(
@@ -55,7 +58,7 @@ def judge_trial(
         weight=trial.weight,
         injection="baseline_failed" if failed_baseline else found.injection,
         verdict=None if failed_baseline else found.verdict,
-        reason="the clean run of this cell did not end correctly" if failed_baseline else found.reason,
+        reason=BASELINE_FAILED if failed_baseline else found.reason,
         resumed_exactly=None if allowed is None else measures.resumed_exactly(trial, events, allowed),
         measures=accuracy(workflow, trial, events),
         usage=measures.usage(workflow, events),

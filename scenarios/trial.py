@@ -66,6 +66,11 @@ class Trial:
         return f"{self.sut}+{self.chain}~{self.workflow}~{self.what or self.kind}{kind}~s{self.seed}{repeat}"
 
     @property
+    def cell(self) -> tuple[str, str, str]:
+        """The SUT, chain and workflow that share a baseline."""
+        return self.sut, self.chain, self.workflow
+
+    @property
     def forms(self) -> list[Form]:
         """The form of each of its strikes."""
         return [strike.form_struck for strike in self.schedule]

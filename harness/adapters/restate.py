@@ -108,11 +108,11 @@ class RestateServer(LocalServer):
 
         async def start(fabric: int, admin: int, ingress: int) -> None:
             text = PLACE.format(fabric=fabric) + self._first + PORTS.format(admin=admin, ingress=ingress) + self._last
-            await asyncio.to_thread(_write, folder / "server.toml", text)
+            file = await asyncio.to_thread(_written, folder / "server.toml", text)
             # Data of its own, so that one that was given up for its ports leaves nothing to the next; and what it
             # writes for the moment beside them, as it never takes that away when it is killed.
             words = [str(path), "--config-file", "server.toml", "--base-dir", f"data{fabric}", "--no-logo"]
-            passing = {"TMPDIR": str(folder.resolve())}
+            passing = {"TMPDIR": str(file.parent)}
             await self._process.start(words, folder, partial(_ready, admin, ingress), environment=passing)
 
         _, admin, ingress = await on_free_ports(3, start, "in use", STARTS)
@@ -120,9 +120,11 @@ class RestateServer(LocalServer):
         return {ADMIN: f"http://127.0.0.1:{admin}", INGRESS: f"http://127.0.0.1:{ingress}"}
 
 
-def _write(path: Path, text: str) -> None:
+def _written(path: Path, text: str) -> Path:
+    """Write a file, and its folder; its absolute path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
+    return path.absolute()
 
 
 async def _ready(admin: int, ingress: int) -> bool:

@@ -35,6 +35,9 @@ NOTHING_WORKS = {
     404: "does not have it",
 }
 """What no SUT can do anything about."""
+UNPAID = ("insufficient_quota", "enforced_spend_limit_reached", "credit balance is too low")
+"""How a provider says 402 with another status: OpenAI by the type of a 429, Anthropic by that or the words of a 400."""
+TURNED_AWAY = 429
 SERVER_ERROR = 500
 """From here on a status says that the provider has failed, and not whoever asks it."""
 NO_KEY = "none"
@@ -114,12 +117,14 @@ class Provider:
             causes = _causes(error)
             status = BROKEN_OFF if _broken_off(causes) else _status(error)
             said = _in_one_line(error)
+            if _unpaid(status, causes):
+                status = 402
             if status in NOTHING_WORKS:
                 why = f"{self.name}: its provider {NOTHING_WORKS[status]} ({status}): {said}"
                 raise NoneAtAll(why) from None
             if _unconnected(causes):
                 self._reach.fails(f"no connection can be made: {_in_one_line(causes[-1])}", counts=FAILURES_MAX)
-            elif status >= SERVER_ERROR:
+            elif status >= SERVER_ERROR or status == TURNED_AWAY:
                 self._reach.fails(f"status {status}: {said}")
             else:
                 self._reach.answers()
@@ -208,6 +213,12 @@ def _status(error: Exception) -> int:
     """The status that the provider gave; 502 where there was none."""
     status = getattr(error, "status_code", None)
     return status if isinstance(status, int) and 400 <= status <= 599 else 502
+
+
+def _unpaid(status: int, causes: Sequence[BaseException]) -> bool:
+    """Whether a provider's client error says that nothing will be answered before something is paid."""
+    said = " ".join(f"{cause} {getattr(cause, 'body', '')}" for cause in causes)
+    return status < SERVER_ERROR and any(word in said for word in UNPAID)
 
 
 def _causes(error: BaseException) -> list[BaseException]:

@@ -20,7 +20,7 @@ class Reach:
 
     def __init__(self) -> None:
         self.answered = False
-        """Whether any call was, be it with an error that is the asker's own."""
+        """Whether any call was, be it with an error that is the asker's own; a 429, which may be anybody's, is none."""
         self.last = ""
         """What the last failure was, in one line."""
         self._failed = 0

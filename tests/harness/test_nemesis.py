@@ -130,14 +130,17 @@ class Ran:
         return any(event["what"] == "delivered" and event["delivered"] for event in self.about(request))
 
     def strikes(self) -> Iterator[tuple[Event, Event]]:
-        """Each witness, after the injection that it is of: that of the request it names, or else the last."""
+        """Each witness, after the injection that it is of: that of the request it names, or else the last.
+
+        What is done to a link is witnessed by whichever request meets it.
+        """
         injected: list[Event] = []
         for event in self.saw("nemesis", "injected", "witnessed"):
             if event["what"] == "injected":
                 injected.append(event)
             else:
-                request = event.get("request") or injected[-1].get("request")
-                yield next(one for one in reversed(injected) if one.get("request") == request), event
+                named = [one for one in injected if one.get("request") == event.get("request")]
+                yield (named or injected)[-1], event
 
 
 def sut_for(form: Form) -> str:

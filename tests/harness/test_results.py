@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from kintsugi.faults.points import Point
 from kintsugi.harness.history import Unwritable
 from kintsugi.harness.results import ROOM_BYTES_MIN, FolderProblem, Results, write_atomically
+from kintsugi.scenarios.trial import Strike, Trial, TrialKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
     MakeResult = Callable[..., TrialResult]
 
+KILL = Strike("worker_kill", "at_boundary", Point.parse("tool:order[0]#1@before"))
+KINDS: list[tuple[TrialKind, tuple[Strike, ...]]] = [("baseline", ()), ("fault", (KILL,)), ("clean", ())]
 ASKED = {"suite": "standard", "seed": 7, "suts": ("minimal+optimized",), "planned": 3}
 
 
@@ -97,6 +101,22 @@ def test_a_line_break_within_a_text_once_hid_every_verdict_after_it(
     lines = [json.dumps(result.to_json(), ensure_ascii=False) for result in made]
     (folder / "trials.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8", newline="")
     assert list(begun.trials().values()) == made
+
+
+@pytest.mark.parametrize(("verdict", "again"), [("lost", False), ("harness_error", True)])
+def test_with_a_clean_run_that_is_repeated_so_is_what_was_held_against_it(
+    begun: Results, make_result: MakeResult, verdict: str, again: bool
+) -> None:
+    trials = [
+        Trial(kind, sut, "naive", "finance/invoice_payment", strikes)
+        for sut in ("minimal", "naive")
+        for kind, strikes in KINDS
+    ]
+    baseline, fault, clean = trials[:3]
+    begun.append(make_result(id=baseline.id, kind="baseline", verdict=verdict))
+    begun.append(make_result(id=fault.id, injection="baseline_failed", verdict=None))
+    begun.append(make_result(id=clean.id, kind="clean"))
+    assert begun.left(trials) == ([baseline, fault] if again else []) + trials[3:]
 
 
 def test_a_half_written_last_line_is_left_out(begun: Results, folder: Path, make_result: MakeResult) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from kintsugi.faults.points import Point
 from kintsugi.golden_workflows.spec import load_workflows
 from kintsugi.harness.adapters import ADAPTERS, Unavailable
 from kintsugi.harness.adapters.command import lacking
-from kintsugi.harness.history import Unwritable
+from kintsugi.harness.history import History, Unwritable
 from kintsugi.harness.records import TrialResult
 from kintsugi.harness.results import Results
+from kintsugi.harness.story import tell
 from kintsugi.harness.suite_run import SuiteRun, judge_stored
 from kintsugi.scenarios.planner import plan
 from kintsugi.scenarios.suite import Suite
@@ -45,6 +47,14 @@ SUITE = Suite.model_validate(
     }
 )
 SEED = 11
+KILLED = Trial(
+    "fault",
+    "minimal",
+    "optimized",
+    "finance/invoice_payment",
+    (Strike("worker_kill", "at_boundary", Point.parse("tool:order[0]#1@before")),),
+    SEED,
+)
 
 
 async def run(trials: Sequence[Trial], folder: Path, jobs: int) -> dict[str, TrialResult]:
@@ -188,10 +198,39 @@ async def test_a_full_disk_ends_the_run_and_keeps_what_was_judged(
 
 
 async def test_a_trial_that_broke_the_harness_is_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trials = clean("finance/invoice_payment")
+    trials = [*clean("finance/invoice_payment"), KILLED]
     with monkeypatch.context() as patch:
         patch.setattr("kintsugi.harness.trial.serve_tools", None)
         broken = await run(trials, tmp_path / "out", 1)
-    assert [one.verdict for one in broken.values()] == ["harness_error"]
+    assert [one.verdict for one in broken.values()] == ["harness_error", "harness_error"]
     again = await run(trials, tmp_path / "out", 1)
-    assert [one.verdict for one in again.values()] == ["correct"]
+    assert [(one.injection, one.verdict) for one in again.values()] == [("none", "correct"), ("witnessed", "correct")]
+
+
+async def test_no_fault_is_run_where_the_clean_run_did_not_end_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would say nothing, and a real model is paid for it."""
+    ran: list[Trial] = []
+
+    async def never_ends(trial: Trial, workflow: object, crew: object, folder: object, path: Path, *_: object) -> Any:
+        ran.append(trial)
+        with closing(History(path)) as history:
+            history.add("runner", "closed")
+            return history.events
+
+    monkeypatch.setattr("kintsugi.harness.suite_run.run_trial", never_ends)
+    (baseline,) = clean("finance/invoice_payment")
+    typical = replace(baseline, kind="clean", variance="typical")
+    timed = replace(KILLED, kind="timing")
+    found = await run([baseline, typical, KILLED, timed], tmp_path / "out", 1)
+    assert ran == [baseline, typical]
+    assert [found[trial.id].injection for trial in (KILLED, timed)] == ["baseline_failed"] * 2
+    kept = Results(tmp_path / "out")
+    assert [old for old, new in judge_stored(WORKFLOWS, kept, 5.0) if old != new] == []
+    story = tell(WORKFLOWS[KILLED.workflow], KILLED, kept.history(KILLED.id), found[KILLED.id])
+    assert "the trial was not run: the clean run of this cell did not end correctly" in story
+    # Nor when the run is gone on with: that would give another verdict than one that was never interrupted.
+    ran.clear()
+    assert await run([baseline, typical, KILLED, timed], tmp_path / "out", 1) == found
+    assert ran == []

@@ -179,7 +179,8 @@ def test_every_answer_is_the_model_s_own_and_so_is_every_count(recorded: Recorde
     answers = recorded.completions()
     assert {answer["model"] for answer in answers} == {WHO_ANSWERS}
     used = [trial.usage for trial in recorded.trials()]
-    assert min(usage.model_calls for usage in used) >= 1
+    # Where its clean run failed, nobody asked it anything more.
+    assert min(trial.usage.model_calls for trial in recorded.trials() if trial.injection != "baseline_failed") >= 1
     assert sum(usage.model_calls for usage in used) == len(answers)
     assert sum(usage.estimated_calls for usage in used) == 0
     cached = sum(usage.cached_prompt_tokens for usage in used)

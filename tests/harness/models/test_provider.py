@@ -259,11 +259,32 @@ async def test_what_no_sut_can_mend_ends_the_run(
     assert why in await ends_the_run(open_doors, live)
 
 
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (429, {"message": "You exceeded your current quota", "type": "insufficient_quota", "code": "project_limit"}),
+        (429, {"message": "no more this month", "type": "enforced_spend_limit_reached"}),
+        (400, {"message": "Your credit balance is too low to be served", "type": "invalid_request_error"}),
+    ],
+)
+async def test_an_account_without_credit_ends_the_run_whenever_that_is(
+    open_doors: NewDoors, provider: FakeProvider, live: Live, status: int, error: dict[str, str]
+) -> None:
+    """Every trial after it would fail, and no SUT had a part in it."""
+    plain = provider.answers
+    provider.answers = lambda request, incoming: (
+        plain(request, incoming) if len(provider.asked) == 1 else web.json_response({"error": error}, status=status)
+    )
+    said = await ends_the_run(open_doors, live, 200)
+    assert "its provider wants to be paid first (402)" in said
+    assert error["message"] in said
+
+
 # --- before it has answered anything ------------------------------------------------------------------------
 
 
-def failing(said: str) -> Callable[[Any, Any], Any]:
-    return lambda _, __: web.json_response({"error": {"message": said}}, status=500)
+def failing(said: str, status: int = 500) -> Callable[[Any, Any], Any]:
+    return lambda _, __: web.json_response({"error": {"message": said}}, status=status)
 
 
 async def broken_off(_: Any, incoming: web.Request) -> web.Response:
@@ -295,11 +316,13 @@ async def test_a_name_that_nobody_has_ends_the_run_at_once(
     assert "Name or service not known; " in said
 
 
-@pytest.mark.parametrize(("status", "why"), [(500, "out of memory, [OPENAI_API_KEY]; "), (BROKEN_OFF, "; ")])
+@pytest.mark.parametrize(
+    ("status", "why"), [*((status, "not for you, [OPENAI_API_KEY]; ") for status in (500, 429)), (BROKEN_OFF, "; ")]
+)
 async def test_a_server_that_fails_three_times_ends_the_run(
     open_doors: NewDoors, provider: FakeProvider, live: Live, status: int, why: str
 ) -> None:
-    provider.answers = failing(f"out of memory, {KEY}") if status == 500 else broken_off
+    provider.answers = broken_off if status == BROKEN_OFF else failing(f"not for you, {KEY}", status)
     said = await ends_the_run(open_doors, live, *[status] * (FAILURES_MAX - 1))
     assert said.startswith(f"{NAME} at {provider.url} has answered nothing in this run: status {status}: ")
     assert why in said

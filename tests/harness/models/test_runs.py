@@ -154,7 +154,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory, new_provider: Callable[[]
 
 def failing(request: Mapping[str, Any], _: web.Request) -> web.Response:
     """A provider that tells the key in its error."""
-    return web.json_response({"error": {"message": f"no credit left on {KEY}"}}, status=429)
+    return web.json_response({"error": {"message": f"too long for {KEY}"}}, status=400)
 
 
 # --- with a model -------------------------------------------------------------------------------------------
@@ -204,7 +204,7 @@ def test_no_key_is_in_anything_that_is_written_or_said(
     ended = folder.asks(telling, "out", "--record", str(folder.path / "cassette"), "--yes", "--sut", "naive")
     assert ended.exit_code == 0, ended.output
     assert telling.headers[0]["Authorization"] == f"Bearer {KEY}"
-    assert folder.holding("no credit left on [OPENAI_API_KEY]") != []
+    assert folder.holding("too long for [OPENAI_API_KEY]") != []
     assert folder.holding(KEY) == []
     assert KEY not in ended.output
 
