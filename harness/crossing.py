@@ -12,6 +12,7 @@ import logging
 import socket
 import struct
 from collections.abc import Awaitable, Callable, Mapping
+from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
@@ -134,6 +135,8 @@ class Incoming:
             delivered = await self.send(status, body, headers, crossing.manner)
             if delivered and status < 500 and status != 429:
                 self.run.delivered[crossing.kind, crossing.step, crossing.item] += 1
+                if crossing.kind == "tool" and status == HTTPStatus.OK:
+                    self.run.done[crossing.step, crossing.item] += 1
                 self.nemesis.timer_begins(crossing)
                 await self.nemesis.at(crossing, "after")
         return delivered

@@ -139,7 +139,7 @@ class Human:
         """The plan step that a question is about, told from the tool and arguments it names."""
         tool, arguments = body.get("tool"), body.get("arguments")
         if tool and isinstance(arguments, dict):
-            where = self._session.identifier.tool(tool, arguments, run.done())
+            where = self._session.identifier.tool(tool, arguments, run.done)
             if where is not None:
                 return where
         step = str(body.get("step") or "")
@@ -161,8 +161,12 @@ class Human:
         wait = decide.delay_hours * SECONDS_PER_HOUR
         await asyncio.sleep(wait * SETTLE)
         waiting = Point("human", question["step"], question["item"], self._count(run, question), "waiting")
+        restarted = planned is not None and self._nemesis.will_kill(waiting)
         await self._nemesis.strike(waiting, run)
         await asyncio.sleep(wait * (1 - SETTLE))
+        if restarted:
+            # The schedule has this decision come after a restart, which may take longer than the person.
+            await self._session.somebody(run)
         self._answer(run, question, decide)
         await self._deliver(run, question, decide, witness)
 
@@ -230,13 +234,17 @@ class Human:
         point = replace(point, phase="after")
         # As after any other answer: what the SUT does of it is held until it has been struck.
         with self._session.holding(wanted=approval and self._nemesis.will_strike(point)):
-            for _ in range(decide.deliveries):
+            for again in range(decide.deliveries):
                 await self._push(run, question)
+                if again:
+                    self._session.disturbed()
             if approval:
                 await self._nemesis.strike(point, run)
 
     async def _push(self, run: Run, question: dict[str, Any]) -> None:
         while not self._session.closing:
+            # The run may have ended before this client has been heard of; its trial has not.
+            self._session.under_way += 1
             try:
                 await self._session.clients.call(
                     "decide", str(self._session.state_folder), run.id, question["request_id"], question["decision"]
@@ -245,10 +253,12 @@ class Human:
                 self._session.history.add(
                     "human", "not_acknowledged", run=run.id, question=question["request_id"], error=str(error)
                 )
-                await asyncio.sleep(DELIVERY_RETRY_SECONDS)
             else:
                 self._delivered(run, question)
                 return
+            finally:
+                self._session.under_way -= 1
+            await asyncio.sleep(DELIVERY_RETRY_SECONDS)
 
     def _delivered(self, run: Run, question: dict[str, Any]) -> None:
         """Note that a decision has reached the SUT, which is what witnesses how it was to be given."""

@@ -59,7 +59,7 @@ class Identifier:
         """The (step, item) that a call is most likely meant to be; None where the plan has no call of that tool.
 
         The one that shares most arguments, free text aside; among equals the first that is not `done` (a count of
-        delivered answers for each step and item), else the first. A read that the plan makes once more after a write
+        delivered results for each step and item), else the first. A read that the plan makes once more after a write
         is that one only once the write is done or in the ledger (`effects`: the steps); before, it is the first again.
         """
         candidates = self._calls.get(tool)

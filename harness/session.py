@@ -150,9 +150,8 @@ class Run:
     effects: list[dict[str, Any]] = field(default_factory=list)
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def done(self) -> dict[tuple[str, int], int]:
-        """How many answers of each tool step were delivered."""
-        return {(step, item): count for (kind, step, item), count in self.delivered.items() if kind == "tool"}
+    done: dict[tuple[str, int], int] = field(default_factory=lambda: defaultdict(int))
+    """For each (step, item) of a tool: how many results reached the SUT. A refusal is none."""
 
 
 class Session:

@@ -30,7 +30,7 @@ async def serve_tools(incoming: Incoming) -> None:
         await _find(incoming)
         return
     effects = {effect["step"] for effect in incoming.run.effects}
-    where = incoming.session.identifier.tool(incoming.path[0], arguments, incoming.run.done(), effects)
+    where = incoming.session.identifier.tool(incoming.path[0], arguments, incoming.run.done, effects)
     crossing = incoming.crossing("tool", *(where or (UNPLANNED, 0)))
     incoming.session.history.add(
         "world",

@@ -93,6 +93,8 @@ class Adapter:
     """What was set, and to what, for a reader of the scorecard."""
     operator: bool = False
     """Whether its side has the verbs ``pause(state_dir, run_id)`` and ``resume(state_dir, run_id)`` for an operator."""
+    keeps_files: bool = True
+    """Whether what it remembers is in files of its own, below the trial's state folder."""
     retires: bool = False
     """Whether a trial's traces in the shared server are to be removed when it is over."""
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -110,7 +112,7 @@ class Adapter:
             "pushed_decisions": self.decisions == "push",
             "fail_over": self.fails_over,
             "own_server": self.server is not None,
-            "own_files": self.server is None,
+            "own_files": self.server is None and self.keeps_files,
             "store_link": bool(self.store_address),
             # A server listens on this machine's loopback, and another program would have to be there as well.
             "containers": self.server is None and not self.execs,

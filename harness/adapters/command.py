@@ -85,6 +85,8 @@ class AdapterFile(_Strict):
     fails_over: bool = False
     resumes: Literal["engine", "supervisor", "script"] = "engine"
     submit_first: bool = False
+    state: Literal["files", "elsewhere"] = "files"
+    """Where it keeps what it remembers: below its state folder, or where no fault of a disk reaches it."""
     settings: dict[str, str] = {}
     """What was set, and to what, for a reader of the scorecard."""
     environment: dict[str, str] = {}
@@ -147,6 +149,7 @@ def load_adapter(path: Path) -> Adapter:
         submit_first=file.submit_first,
         chains=f"{SIDE}:CHAINS",
         own_chain=True,
+        keeps_files=file.state == "files",
         settings=file.settings,
         retires=file.retire is not None,
         environment={**kept, FILE: str(whole)},

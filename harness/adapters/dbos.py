@@ -72,7 +72,7 @@ ADAPTERS: tuple[Adapter, ...] = (
             "queue polling_interval_sec": "1, the default",
             "notification_listener_polling_interval_sec": "1, the default",
             "steps": "retries_allowed False, the default",
-            "recv timeout_seconds": "60, the default",
+            "recv timeout_seconds": "60, the default: 25 days of the workflow's time",
         },
         check=found_sqlite,
     ),

@@ -17,7 +17,7 @@ TUNED = {
     "workflow": "StateGraph, every durable call a node and so a super-step",
     "durability": "sync",
     "retry_policy": "retry_on=TryAgain; max_attempts, initial_interval and max_interval of the plan's policy; "
-    "backoff_factor 2 and jitter, up to 1 s, as by default; Retry-After is waited for in the node",
+    "backoff_factor 2, jitter False; Retry-After is waited for in the node",
     "error_handler": "records that the retries are spent; a person is asked",
     "approvals": "interrupt() in a node of its own, Command(resume=…)",
     "at most once": "a mark in a super-step before; after a crash a person is asked",

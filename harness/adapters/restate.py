@@ -165,7 +165,7 @@ ADAPTERS: tuple[Adapter, ...] = (
             "invocation retry": "100 ms doubling to 500 ms, unlimited",
             "step retry": "the policy's budget (RunOptions), Retry-After honoured (RetryableError)",
             "HTTP/2 keep-alive": "every 0.8 s, to be answered within 1 s",
-            "inactivity and abort time-out": "6 s and 2 s",
+            "inactivity and abort time-out": "1 min and 10 min (default)",
             "before a repeat": "looked for where it can be found; at most once and a person where it can't",
         },
         retires=True,

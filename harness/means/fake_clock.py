@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import mmap
 import os
 import secrets
 import subprocess
@@ -28,6 +29,7 @@ PLACES = (
     "usr/lib64/faketime/libfaketimeMT.so.1",
     "usr/local/lib/faketime/libfaketimeMT.so.1",
 )
+GO = b"\xff Go buildinf:"
 PROBE = "import time; print(time.time(), time.monotonic())"
 SHARED = Path("/dev/shm")  # noqa: S108 - where semaphores and shared memory have their names
 PAGE_BYTES = 4096
@@ -87,8 +89,12 @@ class Clock:
         return _hours_off(said.decode())
 
     def governs(self, pid: int) -> bool:
-        """Whether a living process, or one that it has started, has loaded the library and was told of this clock."""
-        return any(map(self._governs, _with_children(pid)))
+        """Whether a living process, or one that it has started, has loaded the library and was told of this clock.
+
+        Where one of them reads the time past the library nobody can tell whose clock counts: it does not govern them.
+        """
+        family = list(_with_children(pid))
+        return any(map(self._governs, family)) and not any(map(_reads_past_the_library, family))
 
     def _governs(self, pid: int) -> bool:
         try:
@@ -102,6 +108,23 @@ class Clock:
         """Remove what its programs shared."""
         for name in (f"sem.{self._semaphore}", self._page):
             (SHARED / name).unlink(missing_ok=True)
+
+
+def _reads_past_the_library(pid: int) -> bool:
+    """Whether a process asks the kernel for the time itself, whatever it has loaded: programs made by Go do."""
+    program = Path(f"/proc/{pid}/exe")
+    try:
+        found = program.stat()
+        return _is_of_go(program, found.st_dev, found.st_ino, found.st_mtime_ns)
+    except OSError:
+        return False
+
+
+@lru_cache
+def _is_of_go(program: Path, *_: int) -> bool:
+    """Whether a program, of this device, number and time, holds what Go's linker writes into each. Raises OSError."""
+    with program.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole:
+        return whole.find(GO) >= 0
 
 
 def _hours_off(said: str) -> float:

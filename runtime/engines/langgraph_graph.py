@@ -44,12 +44,13 @@ class State(TypedDict, total=False):
 
 
 def retry_policy(budget: Budget) -> RetryPolicy:
-    """A budget as LangGraph has it; the jitter, of up to a second, is its default."""
+    """A budget as LangGraph has it, without its default's jitter, which adds up to a second to the shortest wait."""
     return RetryPolicy(
         initial_interval=budget.base_seconds,
         backoff_factor=2.0,
         max_interval=budget.cap_seconds,
         max_attempts=min(budget.attempts, ATTEMPTS_MAX),
+        jitter=False,
         retry_on=TryAgain,
     )
 

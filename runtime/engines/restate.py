@@ -53,10 +53,6 @@ from kintsugi.runtime.rules import Budget
 
 __all__ = ["DEFAULT", "TUNED", "Restate", "service_name"]
 
-INACTIVITY_SECONDS = 6.0
-"""How long an attempt may say nothing before it is asked to suspend: the longest step (a model's 5 s) and a second."""
-ABORT_SECONDS = 2.0
-"""After how much longer the attempt is given up: the failure-detection budget, the same for all SUTs."""
 WORKER_SECONDS = 20.0
 """How long a submission waits for a worker that listens."""
 CLIENT_SECONDS = 10.0
@@ -204,11 +200,9 @@ class Restate:
         await serve(app([workflow]), config, shutdown_trigger=asyncio.Event().wait)
 
     def _workflow(self, name: str, acts: Acts, chains: Chains, time_scale: float) -> Workflow:
-        workflow = Workflow(
-            name,
-            inactivity_timeout=timedelta(seconds=INACTIVITY_SECONDS) if self._tuned else None,
-            abort_timeout=timedelta(seconds=ABORT_SECONDS) if self._tuned else None,
-        )
+        # Its time-outs for an attempt that says nothing stay as they are: they have to be longer than any step is, and
+        # a model may take a minute. Who is dead or hung is found by the server's keep-alive.
+        workflow = Workflow(name)
 
         @workflow.main()
         async def run(ctx: WorkflowContext, payload: dict[str, Any]) -> dict[str, Any]:

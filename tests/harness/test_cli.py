@@ -89,7 +89,10 @@ def summarised(begun: Path) -> Path:
         (("--suite", "standart"), "no suite is called 'standart'; did you mean 'standard'?"),
         (("--sut", "minmal"), "no SUT is called 'minmal'; did you mean 'minimal'?"),
         (("--sut", "minimal", "--sut", "temporl"), "no SUT is called 'temporl'; did you mean 'temporal'?"),
-        (("--sut", "temporal"), "suite 'standard' does not run temporal; these do: engines, engines-full, stores"),
+        (
+            ("--sut", "temporal"),
+            "suite 'standard' does not run temporal; these do: engines, engines-full, engines-golden, stores",
+        ),
         (("--chain", "optimised"), "no chain is called 'optimised'; did you mean 'optimized'?"),
         (("--fault", "worker_kil"), "no fault class is called 'worker_kil'; did you mean 'worker_kill'?"),
         (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -215,6 +216,33 @@ async def test_a_clock_is_set_for_programs_that_run_and_only_for_those(tmp_path:
     assert not clock.governs(process.pid)
     left = {path.name for path in Path("/dev/shm").iterdir()}  # noqa: S108 - where the library keeps them
     assert left.isdisjoint({shared[0].replace("/", "sem."), shared[1].removeprefix("/")})
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xff Go buildinf:"], ids=["of_c", "of_go"])
+async def test_no_clock_governs_a_program_that_asks_the_kernel_itself(tmp_path: Path, mark: bytes) -> None:
+    """What Go's linker makes loads the library where it uses the C library at all, and reads the time past it."""
+    must_be_here("fake_clock")
+    program = tmp_path / "program"
+    program.write_bytes(Path(shutil.which("cat") or "").read_bytes() + mark)
+    program.chmod(0o700)
+    clock = Clock(fake_clock.library(os.environ), tmp_path / "clock")
+    process = await asyncio.create_subprocess_exec(
+        program,
+        env={**os.environ, **clock.environment},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        process.stdin.write(b"\n")
+        await process.stdout.readline()
+        assert str(clock.library) in Path(f"/proc/{process.pid}/maps").read_text()
+        assert clock.governs(process.pid) is not bool(mark)
+    finally:
+        process.kill()
+        await process.wait()
+        clock.close()
 
 
 def test_a_library_that_is_named_has_to_be_there() -> None:

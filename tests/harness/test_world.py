@@ -39,6 +39,16 @@ async def test_a_key_with_another_body_is_refused(open_doors: NewDoors) -> None:
         assert (turned.status, len(world.saw("world", "effect"))) == (200, 1)
 
 
+async def test_a_refused_call_is_not_taken_for_done_when_the_next_is_identified(open_doors: NewDoors) -> None:
+    """A drift's plan has the very same call at another step."""
+    first = {"host_id": "db-1", "credential_id": "CRED-1"}
+    async with open_doors("operations/credential_rotation") as world:
+        assert (await world.call("hosts.install_credential", {"pool": "db-eu", "page": 2})).status == 422
+        await world.call("hosts.install_credential", first, idempotency_key="k")
+        asked = [(event["step"], event["item"]) for event in world.saw("world", "request")]
+        assert asked == [("canary", 0), ("canary", 0)]
+
+
 async def test_a_key_is_good_for_one_run_and_one_tool(open_doors: NewDoors) -> None:
     async with open_doors("finance/customer_refund", copies=2) as world:
         for run in ("r0", "r1"):

@@ -12,7 +12,7 @@ from kintsugi.scenarios.suite import load_suite
 
 FROZEN = {
     "standard": (2308, "fbfb6549730c92dd"),
-    "engines": (1296, "582720e372dd40d7"),
+    "engines": (1728, "4fab49da7110fb5d"),
     "engines-full": (9180, "c77cf915f3abea90"),
     "timing": (400, "f335fc9989d3efa0"),
     "exhaustive": (32620, "c21e7ff8a171e47f"),

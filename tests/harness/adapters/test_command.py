@@ -60,6 +60,13 @@ def test_a_file_says_all_that_the_harness_asks_of_an_adapter(tmp_path: Path) -> 
     assert adapter.environment[FILE] == str(tmp_path / "mine.toml")
 
 
+def test_a_disk_is_broken_only_under_what_is_kept_there(tmp_path: Path) -> None:
+    """What has its state elsewhere would pass, and was never tried."""
+    kept = load_adapter(written(tmp_path, GOOD)).lacks()
+    elsewhere = load_adapter(written(tmp_path, GOOD.replace("\n[worker]", '\nstate = "elsewhere"\n[worker]'))).lacks()
+    assert elsewhere - kept == {"own_files"}
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
