@@ -175,7 +175,7 @@ async def test_the_curl_examples_are_a_worker_that_carries_a_run_to_its_right_en
     await crew.start()
     try:
         trial = Trial("baseline", "walk", "own", WORKFLOW.name, seed=1)
-        events = await run_trial(trial, WORKFLOW, crew, tmp_path / "t", tmp_path / "history.jsonl", 30.0)
+        events = await run_trial(trial, WORKFLOW, crew, tmp_path / "t", tmp_path / "history.jsonl", 180.0)
     finally:
         await crew.close()
     result = judge_trial(WORKFLOW, trial, events, None, 5.0)

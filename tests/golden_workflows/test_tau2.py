@@ -233,7 +233,7 @@ def kintsugi(*arguments: str) -> subprocess.CompletedProcess[str]:
     words = [sys.executable, "-c", "from kintsugi.harness.cli import main; main()", *arguments]
     paths = os.pathsep.join(sys.path[1:])
     environment = {**os.environ, "PYTHONPATH": paths, "COLUMNS": "200"}
-    done = subprocess.run(words, capture_output=True, text=True, timeout=120, check=False, env=environment)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=600, check=False, env=environment)
     assert "Traceback" not in done.stderr
     return done
 

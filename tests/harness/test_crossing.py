@@ -15,7 +15,9 @@ import pytest
 from aiohttp import ClientError
 
 from kintsugi.faults import FAULTS
-from kintsugi.faults.actions import Pause, Refuse
+from kintsugi.faults.actions import Decide, Pause, Refuse
+from kintsugi.harness.human import SETTLE
+from kintsugi.harness.session import SECONDS_PER_HOUR
 
 NewDoors = Callable[..., AbstractAsyncContextManager[Any]]
 
@@ -63,6 +65,24 @@ def refused(port: int) -> bool:
     """Whether the kernel refuses a connection to a port now."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+@pytest.fixture
+def held_back(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], asyncio.Event]:
+    """Has whatever sleeps for just so many seconds begin to do so only when the event that is returned is set."""
+    plain = asyncio.sleep
+    begins: dict[float, asyncio.Event] = {}
+
+    async def sleep(seconds: float, result: Any = None) -> Any:
+        if seconds in begins:
+            await begins[seconds].wait()
+        return await plain(seconds, result)
+
+    def held(seconds: float) -> asyncio.Event:
+        return begins.setdefault(seconds, asyncio.Event())
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    return held
 
 
 # --- who is let in ------------------------------------------------------------------------------------------
@@ -259,7 +279,10 @@ async def test_a_request_held_at_the_end_of_the_trial_is_no_client_that_gave_up(
         assert world.saw("nemesis", "witnessed") == []
 
 
-async def test_a_refusing_port_refuses_and_comes_back(open_doors: NewDoors) -> None:
+async def test_a_refusing_port_refuses_and_comes_back(
+    open_doors: NewDoors, held_back: Callable[[float], asyncio.Event]
+) -> None:
+    looked = held_back(Refuse().seconds)
     async with open_doors("finance/invoice_payment", "network_failure.refused@tool:invoice[0]#1@before") as world:
         port = port_of(world, "tools")
         assert not refused(port)
@@ -269,6 +292,7 @@ async def test_a_refusing_port_refuses_and_comes_back(open_doors: NewDoors) -> N
         assert world.saw("nemesis", "witnessed") == []
         assert refused(port)
         assert not refused(port_of(world, "model"))
+        looked.set()
         evidence = (await world.until("nemesis", "witnessed"))["evidence"]
         assert float(evidence.split()[-2]) >= Refuse().seconds
         assert not refused(port)
@@ -301,24 +325,28 @@ async def test_a_connection_that_nobody_closes_does_not_keep_the_trial(open_door
 
 
 def slowed(world: Any, tool: str) -> float:
-    """Give a tool of this trial a latency that outlasts other requests; in seconds."""
+    """Give a tool of this trial a latency that no other has; in seconds."""
     workflow = world.session.workflow = copy.copy(world.session.workflow)
-    workflow.tools = {**workflow.tools, tool: workflow.tools[tool].model_copy(update={"latency_ms": 150})}
-    return 0.15
+    workflow.tools = {**workflow.tools, tool: workflow.tools[tool].model_copy(update={"latency_ms": 125})}
+    return 0.125
 
 
 AFTER = "worker_kill.after_0ms@tool:invoice[0]#1@after"
 
 
-async def test_nothing_is_served_between_a_response_and_the_death_that_follows_it(open_doors: NewDoors) -> None:
+async def test_nothing_is_served_between_a_response_and_the_death_that_follows_it(
+    open_doors: NewDoors, held_back: Callable[[float], asyncio.Event]
+) -> None:
     async with open_doors("finance/invoice_payment", AFTER, copies=2) as world:
         slow_seconds = slowed(world, "bank.pay")
+        answered = held_back(slow_seconds)
         # In flight already, in the tool's latency, when the response goes out.
         underway = asyncio.create_task(world.call("bank.pay", PAY, kintsugi_run="r1"))
         await world.until("world", "request")
         first = await world.call("erp.get_invoice", INVOICE)
         assert first.status == 200
         await world.workers.asked_to_kill.wait()
+        answered.set()
         # On other connections, of other runs, to other services.
         later = [
             asyncio.create_task(world.call("erp.get_order", ORDER, kintsugi_run="r1")),
@@ -341,12 +369,19 @@ async def test_nothing_is_served_between_a_response_and_the_death_that_follows_i
         assert (await world.call("erp.get_invoice", INVOICE)).status == 200
 
 
-async def test_a_response_that_reached_nobody_is_followed_by_no_kill(open_doors: NewDoors) -> None:
+async def test_a_response_that_reached_nobody_is_followed_by_no_kill(
+    open_doors: NewDoors, held_back: Callable[[float], asyncio.Event]
+) -> None:
     async with open_doors("finance/invoice_payment", AFTER) as world:
+        left = held_back(slowed(world, "erp.get_invoice"))
         async with connected(world) as (_, writer):
             writer.write(plain(world, "/tools/erp.get_invoice", INVOICE))
             await world.until("world", "request")
-        await world.until("world", "delivered")
+        async with asyncio.timeout(20):
+            while world.session.in_flight:
+                await asyncio.sleep(0)
+        left.set()
+        assert not (await world.until("world", "delivered"))["delivered"]
         assert world.saw("nemesis", "injected") == []
         answered = asyncio.create_task(world.call("erp.get_invoice", INVOICE))
         await world.workers.asked_to_kill.wait()
@@ -355,15 +390,19 @@ async def test_a_response_that_reached_nobody_is_followed_by_no_kill(open_doors:
         assert (await world.until("nemesis", "witnessed"))["generation"] == world.worker.number
 
 
-async def test_a_worker_that_is_dead_already_is_not_killed_again(open_doors: NewDoors) -> None:
+async def test_a_worker_that_is_dead_already_is_not_killed_again(
+    open_doors: NewDoors, held_back: Callable[[float], asyncio.Event]
+) -> None:
     """Its wait status of signal 9 is an earlier strike's, and would witness this one as well."""
     strikes = ("worker_kill.at_boundary@tool:pay[0]#1@before", "worker_kill.at_boundary@human:pay[0]#1@waiting")
+    parked = held_back(Decide().delay_hours * SECONDS_PER_HOUR * SETTLE)
     async with open_doors("finance/invoice_payment", *strikes) as world:
         world.workers.reaped.set()
         asked = {"kind": "approval", "request_id": "q", "tool": "bank.pay", "arguments": PAY}
         assert (await world.post("human", "/requests", asked)).status == 200
         with pytest.raises((ClientError, ConnectionError)):
             await world.call("bank.pay", PAY)
+        parked.set()
         await world.until("nemesis", "missed")
         assert [event["strike"] for event in world.saw("nemesis", "witnessed")] == [0]
 
@@ -400,11 +439,15 @@ async def test_where_nobody_takes_over_there_was_no_zombie(
     open_doors: NewDoors, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fault = FAULTS["zombie_worker"]
-    brief = replace(fault, forms=tuple(replace(form, actions=(Pause(seconds_max=0.05),)) for form in fault.forms))
+    brief_seconds = 0.05
+    actions = (Pause(seconds_max=brief_seconds),)
+    brief = replace(fault, forms=tuple(replace(form, actions=actions) for form in fault.forms))
     monkeypatch.setitem(FAULTS, "zombie_worker", brief)
     async with open_doors("finance/invoice_payment", ZOMBIE) as world:
         assert (await world.call("bank.pay", PAY)).status == 200
-        assert (await world.until("nemesis", "missed"))["why"].startswith("nobody had taken the run over after 0.0")
+        why, _, seconds = (await world.until("nemesis", "missed"))["why"].rpartition(" after ")
+        assert why == "nobody had taken the run over"
+        assert float(seconds.removesuffix(" s")) >= brief_seconds
         assert len(world.saw("nemesis", "continued")) == 1
         assert world.saw("nemesis", "witnessed") == []
         assert not world.worker.stopped

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from kintsugi.harness import human
+from kintsugi.harness import session as session_module
 from kintsugi.harness.session import SECONDS_PER_HOUR
 
 NewDoors = Callable[..., AbstractAsyncContextManager[Any]]
@@ -51,6 +53,28 @@ async def test_there_is_no_decision_before_the_person_has_taken_the_time(open_do
         assert world.saw("nemesis", "witnessed") == []
         await world.post("human", "/requests/q1")
         assert len(world.saw("nemesis", "witnessed")) == 1
+
+
+async def test_a_decision_that_is_to_come_after_a_restart_waits_for_it(
+    open_doors: NewDoors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine that was slow to start the worker again, it came while nobody was there."""
+    monkeypatch.setattr(human, "SECONDS_PER_HOUR", 0.0)
+    monkeypatch.setattr(session_module, "SUCCESSOR_SECONDS", 60.0)
+    strike = "approval_delay.rejected_after_restart@human:pay[0]#1@waiting"
+    async with open_doors("finance/invoice_payment", strike) as world:
+        await world.post("human", "/requests", APPROVAL)
+        await world.workers.asked_to_kill.wait()
+        world.workers.reaped.set()
+        await world.until("nemesis", "witnessed")
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert world.saw("human", "decided") == []
+        world.worker = world.new_worker()
+        world.session.let_go(world.worker, world.workers)
+        assert (await world.until("human", "decided"))["decision"] == "reject"
+        await world.post("human", "/requests/q1")
+        assert "1 worker(s) since the question" in (await world.until("nemesis", "witnessed", 2))["evidence"]
 
 
 async def test_a_question_that_was_never_asked_is_not_found(open_doors: NewDoors) -> None:

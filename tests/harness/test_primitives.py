@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,11 +10,14 @@ import pytest
 
 from kintsugi.faults.points import Point
 from kintsugi.golden_workflows.spec import Workflow, load_workflow
+from kintsugi.harness import trial as trial_module
+from kintsugi.harness.crossing import Incoming
 from kintsugi.harness.history import of
 from kintsugi.harness.records import TrialResult
 from kintsugi.harness.results import Results
 from kintsugi.harness.session import boundaries_before_timers
 from kintsugi.harness.suite_run import SuiteRun
+from kintsugi.harness.world import serve_tools
 from kintsugi.scenarios.points import sites
 from kintsugi.scenarios.trial import Strike, Trial
 
@@ -56,9 +60,24 @@ async def test_a_clean_run_is_correct_with_either_chain(tmp_path: Path) -> None:
             assert share.k == share.n
 
 
-async def test_the_optimized_chain_does_a_group_side_by_side(tmp_path: Path) -> None:
+async def test_the_optimized_chain_does_a_group_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of the group is served before all of it is asked for, however slowly; one by one, it never is."""
+    tools = {WORKFLOW.steps[step].tool for step in ("dock", "labels", "tell")}
+    waiting: list[Incoming] = []
+    all_asked = asyncio.Event()
+
+    async def once_all_is_asked_for(incoming: Incoming) -> None:
+        if incoming.session.trial.chain == "optimized" and incoming.path[0] in tools:
+            waiting.append(incoming)
+            if {one.path[0] for one in waiting if not one.gone.is_set()} == tools:
+                all_asked.set()
+            await all_asked.wait()
+        await serve_tools(incoming)
+
+    monkeypatch.setattr(trial_module, "serve_tools", once_all_is_asked_for)
     results = Results(tmp_path / "results")
     await run(CLEAN[:2], results)
+    assert all_asked.is_set()
     for trial, together in zip(CLEAN[:2], (True, False), strict=True):
         events = of(results.history(trial.id), "world", "request", "answer")
         group = [e for e in events if e["what"] == "request" and e["step"] in {"dock", "labels", "tell"}]

@@ -101,7 +101,8 @@ def test_a_held_port_refuses_and_goes_to_nobody_by_chance() -> None:
             other.bind(("127.0.0.1", port))
             other.listen()
             assert not refuses(port)
-            with socket.create_connection(("127.0.0.1", port)):
+            # What is accepted is established at this end too.
+            with socket.create_connection(("127.0.0.1", port)), other.accept()[0]:
                 assert established(port) == 1
         assert refuses(port)
 

@@ -254,6 +254,31 @@ async def test_a_trial_is_not_over_before_a_killed_worker_had_its_chance_to_act_
     assert "duplicate" in result.reason
 
 
+async def test_a_trial_is_not_over_while_a_decision_is_being_delivered_again(
+    stage: Stage, make_trial: MakeTrial
+) -> None:
+    """However slow its client is: what comes of it is what the trial is about."""
+    ended = asyncio.Event()
+    stage.tell(lambda event: ended.set() if event["what"] == "end_report" else None)
+    call, decided = stage.crew.clients.call, 0
+
+    async def slowly(verb: str, *arguments: Any) -> Any:
+        nonlocal decided
+        decided += verb == "decide"
+        if (verb, decided) == ("decide", 2):
+            await ended.wait()
+            await asyncio.sleep(3 * trial.QUIET_SECONDS)
+        return await call(verb, *arguments)
+
+    stage.monkeypatch.setattr(stage.crew.clients, "call", slowly)
+    events = await stage.run(make_trial(WORKFLOW.name, "approval_delay.delivered_twice@human:pay[0]#1@waiting"))
+    told = of(events, "human", "delivered")
+    assert len(told) == 2
+    # And the SUT then had its chance to act on it.
+    assert of(events, "runner", "status")[0]["t"] - told[1]["t"] >= trial.RESTARTED_SECONDS
+    assert stage.left() == []
+
+
 # --- SUTs that do not do what they should -------------------------------------------------------------------
 
 BAD_SIDE = """
@@ -291,6 +316,8 @@ async def ask_and(mode, environment):
     pay = {"vendor_id": "V-207", "amount_cents": 128400, "currency": "EUR", "reference": "INV-1041"}
     post("/requests", {"kind": "approval", "request_id": "q1", "tool": "bank.pay", "arguments": pay})
     await asyncio.sleep(3 * 3600 * float(environment["KINTSUGI_TIME_SCALE"]))
+    while not os.path.exists(os.path.join(environment["KINTSUGI_STATE_DIR"], "..", "..", "waited")):
+        await asyncio.sleep(0.01)
     if mode == "gives_up":
         post("/end", {"status": "failed", "detail": "nobody answered"})
     if mode != "exits":
@@ -339,8 +366,22 @@ async def test_a_sut_whose_clients_get_no_answer_is_lost_and_the_harness_is_not_
 ) -> None:
     (bad.folder / "stall").touch()
     what = make_trial(WORKFLOW.name)
-    events = await bad.run(what, deadline_seconds=0.3)
-    assert len(of(events, "runner", "not_submitted")) > 1, "it is submitted again"
+    stages: list[trial._Stage] = []
+    play = trial._Stage.play
+
+    async def played(stage: trial._Stage, deadline_seconds: float) -> None:
+        stages.append(stage)
+        await play(stage, deadline_seconds)
+
+    def submitted_again(event: Event) -> None:
+        if event["what"] == "not_submitted" and len(of(bad.history(), "runner", "not_submitted")) > 1:
+            stages[0].deadline = 0.0
+
+    bad.monkeypatch.setattr(trial._Stage, "play", played)
+    bad.tell(submitted_again)
+    events = await bad.run(what)
+    assert len(of(events, "runner", "not_submitted")) == 2
+    assert len(of(events, "runner", "deadline")) == 1
     assert of(events, "runner", "status")[0]["error"] == "TimeoutError: the store is locked"
     result = judge_trial(WORKFLOW, what, events, {}, 5.0)
     assert (result.verdict, "its own status says 'unknown'" in result.reason) == ("lost", True)
@@ -373,7 +414,10 @@ async def test_a_sut_that_crashes_at_every_start_is_given_up(bad: Stage, make_tr
 async def test_a_sut_that_did_not_get_over_the_wait_for_a_decision_once_had_no_verdict(
     mode: str, form: str, verdict: str, polls: Stage, make_trial: MakeTrial
 ) -> None:
+    """The SUT waits for three hours, and where the person takes less than that, until the decision is made."""
     (polls.folder / mode).touch()
+    heard_of = "decided" if form == "rejected" else "asked"
+    polls.tell(lambda event: (polls.folder / "waited").touch() if event["what"] == heard_of else None)
     what = make_trial(WORKFLOW.name, f"approval_delay.{form}@human:pay[0]#1@waiting")
     events = await polls.run(what, deadline_seconds=3.0)
     result = judge_trial(WORKFLOW, what, events, {}, 5.0)

@@ -16,11 +16,14 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from kintsugi.runtime import clock
 from kintsugi.runtime.client import decide, submit
 from kintsugi.runtime.store import connect, provision, read_events
 from kintsugi.runtime.worker import Chain, work
 
 OBJECT = {"type": "object"}
+PATIENCE_SECONDS = 60.0
+"""How long what is sure to come is waited for; how fast it comes is not what is tested."""
 TICKET = {"type": "object", "required": ["id"], "properties": {"id": {"type": "integer"}}}
 
 
@@ -56,6 +59,7 @@ MakePlan = Callable[..., dict[str, Any]]
 NewWorld = Callable[[str], AbstractAsyncContextManager["World"]]
 Working = Callable[..., AbstractAsyncContextManager[None]]
 RunChain = Callable[..., Awaitable[tuple[str, str]]]
+PassTime = Callable[[float], None]
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
 
 
@@ -101,19 +105,19 @@ class World:
     def count(self, tool_name: str) -> int:
         return sum(effect["tool"] == tool_name for effect in self.effects)
 
-    async def until(self, ready: Callable[[], bool], seconds: float = 20.0) -> None:
+    async def until(self, ready: Callable[[], bool]) -> None:
         """Wait until the world has seen what makes `ready` true."""
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while not ready():
                 self.changed.clear()
                 await self.changed.wait()
 
-    async def until_ended(self, runs: int = 1, seconds: float = 20.0) -> None:
-        await self.until(lambda: len({end[0] for end in self.ends}) >= runs, seconds)
+    async def until_ended(self, runs: int = 1) -> None:
+        await self.until(lambda: len({end[0] for end in self.ends}) >= runs)
 
     async def until_stored(self, ready: Callable[[], bool]) -> None:
         """Wait until the store holds what makes `ready` true."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while not ready():
                 await asyncio.sleep(0.005)
 
@@ -270,7 +274,7 @@ class Workers:
 
     async def exit(self, pid: int) -> int:
         """The exit status of a worker, negative for a signal, once it is reaped."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             return await asyncio.shield(self._exit(pid))
 
     async def kill(self, pid: int) -> None:
@@ -288,7 +292,7 @@ class Workers:
 
     async def until_said(self, text: str) -> None:
         """Wait until some worker has said this on its stderr."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             while not any(text in line for line in self._said):
                 self._spoke.clear()
                 await self._spoke.wait()
@@ -357,6 +361,19 @@ async def work_here(world: World, chain: Chain, worker_id: str = "w1", **more: s
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.fixture
+def pass_time(monkeypatch: pytest.MonkeyPatch) -> PassTime:
+    """Lets so many seconds pass at once for the clocks of this process's runs."""
+    passed, count = 0.0, clock._boot_seconds
+
+    def at_once(seconds: float) -> None:
+        nonlocal passed
+        passed += seconds
+
+    monkeypatch.setattr(clock, "_boot_seconds", lambda: count() + passed)
+    return at_once
 
 
 @pytest.fixture

@@ -4,13 +4,14 @@ Each line on stdin, ``{"environment", "die_at", "die_when"}``, forks one worker.
 and when it is reaped ``[pid, signal or exit status]``. The `die_at`-th commit of the worker that carries
 anything but a heartbeat is struck: ``before`` it, ``during`` it (written, not committed) or ``after`` it (not
 yet acknowledged). ``stop_before_sending`` names a call between whose intent and whose sending it is stopped; with
-``file_bytes_max`` no file can grow beyond that.
+``file_bytes_max`` no file can grow beyond that; ``lease_seconds`` is how long it lets another worker be silent.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import resource
 import signal
@@ -18,10 +19,12 @@ import sqlite3
 import sys
 import threading
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any
 
-from kintsugi.runtime import worker
+from kintsugi.runtime import carried, worker
 from kintsugi.runtime.journal import Claim, Journal
+from kintsugi.runtime.leases import Watch
 from kintsugi.runtime.minimal import work
 from kintsugi.runtime.protocol import DurableContext, ModelRequest, Question, ToolCall
 from kintsugi.runtime.store import Event
@@ -108,8 +111,12 @@ def die(_connection: sqlite3.Connection | None = None) -> None:
 def child(order: dict[str, Any]) -> None:
     if "die_at" in order:
         setattr(worker, "Journal", dying(order["die_at"], order["die_when"]))  # noqa: B010 - of one child
+        # Its commits are counted: one that was slow must not be followed by another that only confirms the claim.
+        setattr(carried, "LEASE_SECONDS", math.inf)  # noqa: B010 - as above
     if "stop_before_sending" in order:
         setattr(worker, "Journal", stopping(order["stop_before_sending"]))  # noqa: B010 - as above
+    if "lease_seconds" in order:
+        setattr(worker, "Watch", partial(Watch, lease_seconds=order["lease_seconds"]))  # noqa: B010 - as above
     if "file_bytes_max" in order:
         limits = (order["file_bytes_max"], resource.RLIM_INFINITY)
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -6,12 +6,14 @@ import asyncio
 import json
 import signal
 from contextlib import closing
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
 
-from kintsugi.runtime.client import status, submit
+from kintsugi.runtime.client import submit
 from kintsugi.runtime.store import Event, connect, read_events
+from kintsugi.runtime.suspects import SUSPECT_CLAIMS, SUSPECT_SECONDS, SUSPECT_SECONDS_MAX
 
 if TYPE_CHECKING:
     from tests.runtime.conftest import MakePlan, NewWorld, Workers, World
@@ -89,17 +91,16 @@ async def test_killed_again_during_recovery(new_world: NewWorld, workers: Worker
 
 
 async def test_another_worker_takes_over_at_once(world: World, workers: Workers, plan: MakePlan) -> None:
-    """A worker that dies while it waits for a person is found dead by its lock, before its lease ends."""
+    """A worker that dies while it waits for a person is found dead by its lock, and no lease has to end."""
     submit(world.state_dir, "run", {"chain": "everything", "plan": plan()})
     first = await workers.start(world.environment("node-a"))
-    await world.until(lambda: bool(world.questions))
-    await workers.start(world.environment("node-b"))
+    await world.until_recorded("run", "asked")
+    # For this one a lease never ends.
+    await workers.start(world.environment("node-b"), lease_seconds=1e9)
     await workers.kill(first)
-    died_at = asyncio.get_running_loop().time()
     (request_id,) = world.questions
     world.decide("run", request_id, {"decision": "approve", "token": "yes"})
     await world.until_ended()
-    assert asyncio.get_running_loop().time() - died_at < 1.0
     assert world.posts == [request_id]
     claims = [event.data["worker"].split(".")[0] for event in events(world) if event.kind == "claimed"]
     assert claims == ["node-a", "node-b"]
@@ -111,18 +112,20 @@ async def test_a_run_that_kills_its_worker_does_not_stop_the_others(
     world.person = world.truthful
     submit(world.state_dir, "poison", {"chain": "poison", "plan": plan()})
     submit(world.state_dir, "run", {"chain": "everything", "plan": plan()})
-    ended = asyncio.create_task(world.until_ended(seconds=30))
-    deaths = 0
+    ended = asyncio.create_task(world.until_ended())
     while not ended.done():
         pid = await workers.start(world.environment())
         dead = asyncio.create_task(workers.exit(pid))
         await asyncio.wait({dead, ended}, return_when=asyncio.FIRST_COMPLETED)
-        deaths += dead.done()
         dead.cancel()
     await ended
     assert world.ends[0][:2] == ("run", "completed")
-    assert deaths < 10
-    assert status(world.state_dir, "poison")["claims"] >= 3
+    claims = [event.at for event in events(world, "poison") if event.kind == "claimed"]
+    assert len(claims) >= SUSPECT_CLAIMS
+    # Under suspicion it is left alone for longer and longer, however often a worker begins anew.
+    for fruitless, (last, again) in enumerate(pairwise(claims), 1):
+        if fruitless >= SUSPECT_CLAIMS:
+            assert again - last >= min(SUSPECT_SECONDS * 2.0 ** (fruitless - SUSPECT_CLAIMS), SUSPECT_SECONDS_MAX)
 
 
 async def test_side_by_side_branches_survive_a_kill(new_world: NewWorld, workers: Workers, plan: MakePlan) -> None:

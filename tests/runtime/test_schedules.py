@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kintsugi.runtime import breaker
@@ -49,6 +49,8 @@ steps = st.tuples(st.sampled_from(["read", "keyed", "lookup", "opaque", "model",
 chains = st.lists(st.lists(steps, min_size=1, max_size=3), min_size=1, max_size=5)
 # Bytes, because Hypothesis fills them evenly; it shrinks them to zeros, for all is well.
 tapes = st.binary(min_size=40, max_size=80)
+# A machine that is busy meanwhile is no fault of the code.
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 class World:
@@ -233,7 +235,7 @@ def _no_breaker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(breaker, "FAILURES_TO_OPEN", 10**9)
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(patient, max_examples=1500)
 @given(groups=chains, tape=tapes)
 def test_whatever_happens(groups: list[list[Step]], tape: bytes) -> None:
     world = World(tape)
@@ -260,7 +262,7 @@ def test_whatever_happens(groups: list[list[Step]], tape: bytes) -> None:
     assert (len(world.sent), len(world.events)) == (sent, written)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(patient, max_examples=150)
 @given(groups=chains, tape=tapes, cut=st.integers(0, 200))
 def test_any_prefix_of_the_journal_can_be_taken_up(groups: list[list[Step]], tape: bytes, cut: int) -> None:
     """What power loss may leave behind of what was never acknowledged still makes a run that ends."""
@@ -274,7 +276,7 @@ def test_any_prefix_of_the_journal_can_be_taken_up(groups: list[list[Step]], tap
             assert known.get(event.name, event.data) == event.data
 
 
-@settings(max_examples=150, deadline=None)
+@settings(patient, max_examples=150)
 @given(
     step=st.sampled_from(["read", "keyed", "lookup", "opaque", "model"]),
     failures=st.lists(st.sampled_from([6, 6, 7, 7, 10, 14]), max_size=40),

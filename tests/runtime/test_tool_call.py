@@ -13,7 +13,7 @@ from kintsugi.runtime.protocol import DurableContext, ToolCall
 from kintsugi.runtime.worker import Chain
 
 if TYPE_CHECKING:
-    from tests.runtime.conftest import MakePlan, Plan, RunChain, Working, World
+    from tests.runtime.conftest import MakePlan, PassTime, Plan, RunChain, Working, World
 
 
 def calling(name: str) -> Chain:
@@ -105,7 +105,9 @@ async def test_a_slow_tool_times_out(world: World, run_chain: RunChain, plan: Ma
             await never.wait()
 
     world.after = hang
-    assert (await run_chain(calling("keyed"), plan(tool_timeout_seconds=0.05)))[1] == "True tool 200 {'id': 1} "
+    # Later attempts may be too slow as well; one of them is not.
+    slow = plan(tool_timeout_seconds=0.5, attempts=1000)
+    assert (await run_chain(calling("keyed"), slow))[1] == "True tool 200 {'id': 1} "
     assert world.count("keyed") == 1
     never.set()
 
@@ -195,13 +197,21 @@ async def test_an_unapproved_or_unfit_call_never_leaves(world: World, run_chain:
     assert world.calls == []
 
 
-async def test_an_approval_that_expires_between_attempts_is_not_used(world: World, run_chain: RunChain) -> None:
+async def test_an_approval_that_expires_between_attempts_is_not_used(
+    world: World, run_chain: RunChain, pass_time: PassTime
+) -> None:
     """The first attempt was turned away; by the second, the token is void."""
-    sent = Script(web.json_response({}, status=503, headers={"Retry-After": "0.3"}))
-    world.before = sent
+
+    async def turn_away(_request: web.Request) -> web.StreamResponse | None:
+        if len(world.calls) > 1:
+            return None
+        pass_time(7200.0)
+        return web.json_response({}, status=503)
+
+    world.before = turn_away
 
     async def chain(ctx: DurableContext, _plan: Plan) -> str:
-        expires = await ctx.now("now") + 0.2
+        expires = await ctx.now("now") + 3600.0
         call = ToolCall("guarded", {}, approval="t", approval_expires_at=expires)
         first = await ctx.tool("call", call, step="s")
         again = await ctx.tool("again", ToolCall("guarded", {}, approval="u"), step="s")
@@ -212,15 +222,23 @@ async def test_an_approval_that_expires_between_attempts_is_not_used(world: Worl
     assert world.calls == ["guarded", "guarded"]
 
 
-async def test_a_call_in_doubt_whose_approval_expired_is_put_to_a_person(world: World, run_chain: RunChain) -> None:
+async def test_a_call_in_doubt_whose_approval_expired_is_put_to_a_person(
+    world: World, run_chain: RunChain, pass_time: PassTime
+) -> None:
     """Without an approval it may not be sent to find out, and that it never happened is not known either."""
-    later = web.json_response({}, status=503, headers={"Retry-After": "0.3"})
+
+    async def turn_away_the_second(_request: web.Request) -> web.StreamResponse | None:
+        if len(world.calls) == 1:
+            return None
+        pass_time(7200.0)
+        return web.json_response({}, status=503)
+
     world.after = Script("reset")
-    world.before = Script(None, later)
+    world.before = turn_away_the_second
     world.person = lambda _question: {"decision": "happened", "result": {"id": 1}}
 
     async def chain(ctx: DurableContext, _plan: Plan) -> str:
-        expires = await ctx.now("now") + 0.2
+        expires = await ctx.now("now") + 3600.0
         call = ToolCall("guarded", {}, approval="t", approval_expires_at=expires)
         return (await ctx.tool("call", call, step="s")).by
 

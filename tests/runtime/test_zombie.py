@@ -42,7 +42,7 @@ async def test_a_worker_stopped_in_a_write_loses_the_run_and_commits_nothing(
     stopped_at = asyncio.get_running_loop().time()
     await workers.start(world.environment("node-b"))
     await world.until_ended()
-    assert LEASE_SECONDS - 0.6 < asyncio.get_running_loop().time() - stopped_at < LEASE_SECONDS + 2
+    assert asyncio.get_running_loop().time() - stopped_at >= LEASE_SECONDS
     # It wakes, hears the answer that it was waiting for, and must not act on it.
     os.kill(first, signal.SIGCONT)
     let_go.set()

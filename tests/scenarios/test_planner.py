@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any, cast
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kintsugi.faults import FAULTS
@@ -232,7 +232,7 @@ def strata(trials: list[Trial], frame: list[Candidate]) -> dict[str, list[Trial]
     return found
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     name=st.sampled_from(sorted(WORKFLOWS)),
     fault=st.sampled_from(sorted(FAULTS)),

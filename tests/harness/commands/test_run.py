@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import shutil
@@ -104,8 +105,10 @@ def family(pid: int) -> set[int]:
     """A process and all that descend from it."""
     found = {pid}
     for children in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in children.read_text().split():
-            found |= family(int(child))
+        # A worker may have ended since.
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            for child in children.read_text().split():
+                found |= family(int(child))
     return found
 
 
@@ -114,9 +117,11 @@ def listening(pids: Iterable[int]) -> set[str]:
     held = set()
     for pid in pids:
         for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-            target = os.readlink(descriptor)
-            if target.startswith("socket:["):
-                held.add(target[8:-1])
+            # A connection may have been closed since.
+            with contextlib.suppress(FileNotFoundError):
+                target = os.readlink(descriptor)
+                if target.startswith("socket:["):
+                    held.add(target[8:-1])
     return held & open_ports()
 
 
