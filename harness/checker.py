@@ -1,15 +1,17 @@
 """The checker: one history, one verdict. A pure function, in the order of precedence that the design fixes.
 
 1. what the harness broke is a harness error; 2. an effect that should not be is corruption, witnessed or not;
-3. an injection without a witness gives no verdict; 4. a run that says it completed is correct, or halted on the way,
+3. an injection without a witness gives no verdict, unless a run ended badly before the rest of its schedule could be
+reached: it is judged over what was witnessed; 4. a run that says it completed is correct, or halted on the way,
 or misses an effect; 5. a run that says it failed, failed; 6. a run that says nothing is lost.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from kintsugi.faults import FAULTS
 from kintsugi.faults import actions as acts
 from kintsugi.golden_workflows.spec import Drift, Effect, Workflow
 from kintsugi.harness.effects import (
@@ -22,7 +24,7 @@ from kintsugi.harness.history import Event, by_run, of
 from kintsugi.harness.pauses import acted_while_paused
 from kintsugi.harness.poison import poisoned_runs
 from kintsugi.harness.records import Halt, Injection, VerdictName
-from kintsugi.scenarios.trial import Trial
+from kintsugi.scenarios.trial import Strike, Trial
 
 __all__ = ["Verdict", "check"]
 
@@ -36,6 +38,9 @@ FROM_BEST_TO_WORST: Sequence[VerdictName] = (
 )
 """Of several runs in one trial the worst speaks for all."""
 
+ENDED_BADLY = {"failed", "lost", "corrupted"}
+"""Verdicts that no later strike could have mended."""
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -46,6 +51,8 @@ class Verdict:
     """None where the injection was not witnessed and nothing wrong was done."""
     reason: str
     halts: tuple[Halt, ...] = ()
+    struck: Trial | None = None
+    """The trial of the witnessed prefix, where the verdict is over that and the rest was never reached."""
 
 
 def check(workflow: Workflow, trial: Trial, events: Sequence[Event]) -> Verdict:
@@ -59,21 +66,33 @@ def check(workflow: Workflow, trial: Trial, events: Sequence[Event]) -> Verdict:
     if stalled:
         why = f"the harness itself stood still for {stalled[0]['seconds']:g} s: this machine had too much to do"
         return Verdict("none", "harness_error", f"{why}; run fewer trials at once (--jobs)")
-    injection, why = injection_of(workflow, trial, events)
+    exposure = injection_of(workflow, trial, events)
     each = by_run(events, (f"r{n}" for n in range(trial.copies)))
     runs = [_run(workflow, trial, mine) for mine in each.values()]
     halts = tuple(halt for run in runs for halt in run.halts)
     wrong = [run.wrong for run in runs if run.wrong]
     if wrong:
-        return Verdict(injection, "corrupted", _of_all(trial, len(wrong), wrong[0]), halts)
-    if injection in {"not_exposed", "invalid_injection"}:
-        return Verdict(injection, None, why, halts)
+        return _over_the_prefix(
+            Verdict(exposure.injection, "corrupted", _of_all(trial, len(wrong), wrong[0]), halts), exposure
+        )
+    if exposure.injection in {"not_exposed", "invalid_injection"} and exposure.prefix is None:
+        return Verdict(exposure.injection, None, exposure.why, halts)
     poisoned = poisoned_runs(trial)
     ends = [_end(workflow, run) for name, run in zip(each, runs, strict=True) if name not in poisoned]
     worst, reason = max(ends, key=lambda end: FROM_BEST_TO_WORST.index(end[0]))
     same = sum(verdict == worst for verdict, _ in ends)
     beside = f", beside {len(poisoned)} that crashes its worker" if poisoned else ""
-    return Verdict(injection, worst, _of_all(trial, same, reason) + beside, halts)
+    return _over_the_prefix(Verdict(exposure.injection, worst, _of_all(trial, same, reason) + beside, halts), exposure)
+
+
+def _over_the_prefix(found: Verdict, exposure: Exposure) -> Verdict:
+    """A bad verdict stands though the rest of the schedule was never reached; of a good one nothing is known."""
+    if exposure.prefix is None:
+        return found
+    if found.verdict not in ENDED_BADLY:
+        return replace(found, verdict=None, reason=exposure.why)
+    reason = f"{found.reason}; the rest of its schedule was never reached: {exposure.why}"
+    return replace(found, injection="witnessed", reason=reason, struck=exposure.prefix)
 
 
 def _of_all(trial: Trial, count: int, reason: str) -> str:
@@ -147,10 +166,21 @@ def _why_lost(events: Sequence[Event]) -> str:
     return f"no end report before the deadline{state}"
 
 
-def injection_of(workflow: Workflow, trial: Trial, events: Sequence[Event]) -> tuple[Injection, str]:
+@dataclass(frozen=True)
+class Exposure:
+    """How far a schedule came."""
+
+    injection: Injection
+    why: str = ""
+    """What was not reached, or not seen to happen; empty where all of it was witnessed."""
+    prefix: Trial | None = None
+    """The trial of the strikes that were witnessed, where nothing was done of those after them."""
+
+
+def injection_of(workflow: Workflow, trial: Trial, events: Sequence[Event]) -> Exposure:
     """How far the schedule came: witnessed throughout, or what was not reached or not seen to happen."""
     if not trial.schedule:
-        return "none", ""
+        return Exposure("none")
     injected = {event["strike"] for event in of(events, "nemesis", "injected")}
     witnessed = [event["strike"] for event in of(events, "nemesis", "witnessed")]
     missed: Mapping[int, str] = {event["strike"]: event["why"] for event in of(events, "nemesis", "missed")}
@@ -158,18 +188,35 @@ def injection_of(workflow: Workflow, trial: Trial, events: Sequence[Event]) -> t
         actions = strike.form_struck.actions
         # One of several repeats may be missed; where a strike has several parts, each has to happen.
         if index in missed and (index not in witnessed or len(actions) > 1):
-            return "not_exposed", f"{strike}: {missed[index]}"
+            return Exposure("not_exposed", f"{strike}: {missed[index]}")
+        before, nothing_later = trial.schedule[:index], max(injected, default=index) <= index
         if index not in injected:
-            return "not_exposed", f"{strike}: the point was never reached"
+            why = f"{strike}: the point was never reached"
+            return Exposure("not_exposed", why, _prefix(trial, before) if nothing_later else None)
         if index not in witnessed:
-            return "invalid_injection", f"{strike}: done, but not seen to have happened"
+            return Exposure("invalid_injection", f"{strike}: done, but not seen to have happened")
         kills = max((action.times for action in actions if isinstance(action, acts.Kill)), default=1)
-        if witnessed.count(index) < kills:
-            return "not_exposed", f"{strike}: the recovery did not come to this point again"
+        if (count := witnessed.count(index)) < kills:
+            why = f"{strike}: the recovery did not come to this point again"
+            fewer = _of_fewer_kills(strike, count) if nothing_later and index not in missed else None
+            return Exposure("not_exposed", why, _prefix(trial, (*before, fewer)) if fewer else None)
         drifts = any(isinstance(action, acts.Drift) for action in actions)
         if drifts and (problem := _drift_problem(workflow, trial, events)):
-            return "not_exposed", f"{strike}: {problem}"
-    return "witnessed", ""
+            return Exposure("not_exposed", f"{strike}: {problem}")
+    return Exposure("witnessed")
+
+
+def _prefix(trial: Trial, strikes: Sequence[Strike]) -> Trial | None:
+    """The trial with only these strikes of its own; None for none."""
+    drifts = any(isinstance(action, acts.Drift) for strike in strikes for action in strike.form_struck.actions)
+    return replace(trial, schedule=tuple(strikes), drift=trial.drift if drifts else "") if strikes else None
+
+
+def _of_fewer_kills(strike: Strike, count: int) -> Strike | None:
+    """The strike of the same fault that does the same so many times; None where it has no such form."""
+    actions = tuple(replace(a, times=count) if isinstance(a, acts.Kill) else a for a in strike.form_struck.actions)
+    form = next((form for form in FAULTS[strike.fault].forms if form.actions == actions), None)
+    return replace(strike, form=form.name) if form is not None else None
 
 
 def _drift_problem(workflow: Workflow, trial: Trial, events: Sequence[Event]) -> str:

@@ -147,11 +147,14 @@ def _compare(
 
 
 def _saved(mine: Sequence[TrialResult], others: Sequence[TrialResult], prices: Prices, cost: str) -> dict[str, Any]:
-    """Dollars per success that the first saves, with the interval; None where a side has no success."""
+    """Dollars per success that the first saves, with the interval; None where a side has no success.
+
+    Too few pairs have no interval.
+    """
     here, there = _figures(mine, prices)[cost], _figures(others, prices)[cost]
     name, known = f"saved_{cost}_usd", here is not None and there is not None
-    ends = list(cost_difference_bootstrap(_pairs(mine, others, prices, cost))) if known else None
-    return {name: there - here if known else None, f"{name}_ci95": ends}
+    ends = cost_difference_bootstrap(_pairs(mine, others, prices, cost)) if known else None
+    return {name: there - here if known else None, f"{name}_ci95": None if ends is None else list(ends)}
 
 
 def _pairs(

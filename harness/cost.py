@@ -93,7 +93,7 @@ def cost_block(
 
     ``waste`` is what was spent beyond the clean baseline of each success, so machine = clean baseline +
     waste: extra work in runs that ended well, and everything in runs that did not. None where a baseline is
-    missing.
+    missing. ``machine_ci95`` is None where there are too few runs for an interval.
     """
     costs = [spent(result, prices) for result in results]
     good = [result for result in results if completed(result)]
@@ -105,13 +105,13 @@ def cost_block(
     machine = sum(c.machine for c in costs) / len(good)
     clean = [baselines.get((result.key, result.workflow)) for result in good]
     known = [cost for cost in clean if cost is not None]
-    runs = [(c.machine, float(completed(r))) for c, r in zip(costs, results, strict=True)]
+    ends = cost_bootstrap([(c.machine, float(completed(r))) for c, r in zip(costs, results, strict=True)])
     return {
         "machine": machine,
         "all_in": machine + parts["review"] + parts["repair"],
         **parts,
         "waste": machine - sum(known) / len(good) if len(known) == len(good) else None,
-        "machine_ci95": list(cost_bootstrap(runs)),
+        "machine_ci95": None if ends is None else list(ends),
         **counts,
     }
 

@@ -19,11 +19,12 @@ __all__ = ["coverage_rows", "lines"]
 def coverage_rows(results: Iterable[TrialResult], targets: Iterable[Target]) -> list[dict[str, Any]]:
     """Rows of ``{"fault", "phase", "whole", "covered", "total", "left_out"}`` for one SUT and chain.
 
-    `covered` counts the targets of which a trial was witnessed and judged, each once, whatever its seed. ``whole`` says
-    whether the suite set out to strike them all; only then what is missing is a shortcoming, and ``left_out`` names it.
+    `covered` counts the targets of which a trial was witnessed and judged, each once, whatever its seed; where the
+    rest of a schedule was never reached, the target that is only the part before it. ``whole`` says whether the suite
+    set out to strike them all; only then what is missing is a shortcoming, and ``left_out`` names it.
     The phase is that of the first strike; where one of a schedule is a race, after a response, it is ``after``.
     """
-    struck = {(result.workflow, Trial.from_json(result.trial).what) for result in witnessed(results)}
+    struck = {(result.workflow, Trial.from_json(result.struck or result.trial).what) for result in witnessed(results)}
     counts: dict[tuple[str, str, bool], list[tuple[str, bool]]] = defaultdict(list)
     for target in targets:
         trial = target.trial

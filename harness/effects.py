@@ -13,6 +13,7 @@ from kintsugi.golden_workflows.chains.naive import APPROVAL_FUNCTION, function_n
 from kintsugi.golden_workflows.expressions import Json, fields_in, names_in
 from kintsugi.golden_workflows.plan import dependents, places
 from kintsugi.golden_workflows.spec import Effect, Workflow
+from kintsugi.golden_workflows.walk import visits
 from kintsugi.harness.history import Event, of
 from kintsugi.harness.precedence import Precedence
 
@@ -108,16 +109,29 @@ class Anew:
     """What the model said since."""
 
 
-def said_anew(workflow: Workflow, record: str, events: Sequence[Event]) -> Anew | None:
-    """What a drift of a record asks for, from the reads that really were of it; None where it did not move."""
+def said_anew(workflow: Workflow, drifted: str, events: Sequence[Event]) -> Anew | None:
+    """What a drift asks for, from the reads that really were of its record; None where that did not move.
+
+    A question that comes to the same before and after the drift, in all that is put to the model, need not be asked
+    again: an answer to the old one is one to the new one.
+    """
     moved = of(events, "world", "drift")
     if not moved:
         return None
+    record = workflow.drifts[drifted].record
     since, collection = moved[0]["t"], record.partition("/")[0]
     reads = {event["step"] for event in of(events, "world", "read") if event["record"] in {record, collection}}
     resting = {step for read in reads & workflow.steps.keys() for step in dependents(workflow.plan, read)}
-    questions = frozenset(step for step in resting if workflow.steps[step].ask is not None)
+    before, after = _questions(workflow, None), _questions(workflow, drifted)
+    asked = {step for step in resting if workflow.steps[step].ask is not None}
+    questions = frozenset(step for step in asked if before.get(step) != after.get(step))
     return Anew(since, questions, prose_of([event for event in events if event["t"] > since]))
+
+
+def _questions(workflow: Workflow, drift: str | None) -> Mapping[str, Json]:
+    """What a correct run puts to the model at each question: its inputs, and the form of the answer."""
+    asked = [visit for visit in visits(workflow, drift) if visit.call.kind == "model"]
+    return {visit.call.step: [visit.call.arguments, visit.output] for visit in asked}
 
 
 def wrong_effects(
@@ -158,7 +172,7 @@ def wrong_effects(
         if order[match.step] < furthest:
             yield _wrong("out of order", event)
         furthest = max(furthest, order[match.step])
-        missed = precedence.missed(match, event["t"]) if precedence is not None else ""
+        missed = precedence.missed(match, event) if precedence is not None else ""
         if missed:
             yield _wrong("too early", event, missed)
 
@@ -171,7 +185,7 @@ def held_against(
     `events` are the run's.
     """
     expected = expected_effects(workflow, drifted, events)
-    anew = said_anew(workflow, workflow.drifts[drifted].record, events) if drifted else None
+    anew = said_anew(workflow, drifted, events) if drifted else None
     actual = of(events, "world", "effect")
     precedence = Precedence(workflow, drifted, events)
     return expected, wrong_effects(workflow, drifted, expected, actual, prose_of(events), anew, precedence)

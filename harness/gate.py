@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from kintsugi.golden_workflows.spec import FileProblem, nearest
+from kintsugi.harness.intervals import DRAWN_MIN
 from kintsugi.harness.readings import Reading, block_of, keys, read
-from kintsugi.harness.thresholds import EVERY_CLASS, METRICS, Line, Thresholds, load_thresholds
+from kintsugi.harness.thresholds import EVERY_CLASS, METRICS, STORM, Line, Thresholds, load_thresholds
 
 __all__ = ["Decision", "JudgedLine", "judge", "load_thresholds"]
 
@@ -85,12 +86,12 @@ def judge(summary: Summary, thresholds: Thresholds, baseline: Summary | None = N
     for line in thresholds.lines:
         for name in _classes(line, present, thresholds):
             reading = read(line, name, summary)
-            finding = _unsettled(line, name, reading, summary, thresholds.unjudged_max)
+            finding = _unsettled(line, name, reading, summary, thresholds)
             if finding is None and reading is not None:
                 if not line.relative:
                     finding = _settle(line, reading)
                 elif baseline is not None:
-                    finding = _beside(line, name, reading, summary, baseline, thresholds.unjudged_max)
+                    finding = _beside(line, name, reading, summary, baseline, thresholds)
             judged.append(
                 _judged(line, name, reading, finding or _Finding("inconclusive", "this line needs --baseline"))
             )
@@ -131,7 +132,7 @@ def _judged(line: Line, name: str, reading: Reading | None, finding: _Finding) -
 
 
 def _unsettled(
-    line: Line, name: str, reading: Reading | None, summary: Summary, unjudged_max: float
+    line: Line, name: str, reading: Reading | None, summary: Summary, thresholds: Thresholds
 ) -> _Finding | None:
     """What ends a line before its target is looked at; None where the reading is to be trusted.
 
@@ -144,24 +145,71 @@ def _unsettled(
         return _Finding("fail")
     if name not in block["classes"]:
         return _Finding("inconclusive", "no results of this class")
-    why = _doubt(line, block["classes"][name], reading, unjudged_max)
-    if why and reading is None and block["not_applicable"].get(line.fault, {}).get(name):
+    cell = block["classes"][name]
+    why = _doubt(line, cell, reading, summary.get("fault_gaps", {}), thresholds)
+    absent = block["not_applicable"].get(line.fault, {}).get(name)
+    if why and reading is None and absent and not _planned(line.fault, cell):
         return _Finding("not_applicable", "no form of this fault applies")
     return _Finding("inconclusive", why) if why else None
 
 
-def _doubt(line: Line, cell: Summary, reading: Reading | None, unjudged_max: float) -> str:
+def _planned(fault: str, cell: Summary) -> bool:
+    """Whether a class has trials of a fault, run or not; an earlier summary, which does not say so, may have."""
+    return "exposure" not in cell or fault in cell["exposure"] or fault in cell["fault_gaps"]
+
+
+def _doubt(
+    line: Line, cell: Summary, reading: Reading | None, fault_gaps: Mapping[str, str], thresholds: Thresholds
+) -> str:
     """Why a cell can't be judged; empty where it can."""
     failed, trials = cell["baselines"]["failed"], cell["trials"]
     if METRICS[line.metric].under_faults and failed:
         return f"baseline failed: {', '.join(failed)}"
-    if trials["harness_error"] > unjudged_max * trials["run"]:
+    if trials["harness_error"] > thresholds.unjudged_max * trials["run"]:
         return f"the harness could not judge {trials['harness_error']} of {trials['run']} trials"
     if reading is None:
         return WHY_MISSING[METRICS[line.metric].kind]
+    if why := _unexposed(line, cell, thresholds.unwitnessed_max) or _gap(line, cell, fault_gaps):
+        return why
     if reading.n < line.min_n and not reading.exhaustive:
         return f"n = {reading.n}, at least {line.min_n} needed"
     return ""
+
+
+def _unexposed(line: Line, cell: Summary, unwitnessed_max: float) -> str:
+    """Which fault class was hardly struck, or, under faults, not at all; empty where each was.
+
+    Where none exceeds the limit, all of them together don't either. An earlier summary tells only of all of them.
+    """
+    metric = METRICS[line.metric]
+    if not metric.exposure:
+        return ""
+    for fault, fates in cell.get(metric.exposure, {"faults": cell["trials"]}).items():
+        missed = sum(fates[name] for name in ("not_exposed", "invalid_injection", "harness_error"))
+        struck, run = fates["witnessed"], fates["witnessed"] + missed
+        if not _counts(line, fault) or not run:
+            continue
+        if metric.under_faults and not struck:
+            return f"n = 0 for {fault}, of {run} trials"
+        if missed > unwitnessed_max * run:
+            return f"only {struck} of {run} trials of {fault} were witnessed"
+    return ""
+
+
+def _gap(line: Line, cell: Summary, fault_gaps: Mapping[str, str]) -> str:
+    """Which fault class could not be run whole, where a line under faults counts it."""
+    metric = METRICS[line.metric]
+    if not metric.under_faults or metric.exposure != "exposure":
+        return ""
+    found = (fault for fault in cell.get("fault_gaps", fault_gaps) if _counts(line, fault))
+    return next((f"{fault} was not run whole here: {fault_gaps[fault]}" for fault in found), "")
+
+
+def _counts(line: Line, fault: str) -> bool:
+    """Whether trials of a fault class are among what a line's figure is made of."""
+    if METRICS[line.metric].kind == "number":
+        return STORM in fault.split("+")
+    return line.fault in {"", fault}
 
 
 def _settle(line: Line, reading: Reading) -> _Finding:
@@ -175,6 +223,8 @@ def _settle(line: Line, reading: Reading) -> _Finding:
 
     if line.mode == "point" or reading.exhaustive:
         return _Finding("pass" if meets(reading.value) else "fail")
+    if reading.low is None and reading.high is None:
+        return _Finding("inconclusive", f"no interval of fewer than {DRAWN_MIN} runs or pairs")
     # An end that is missing is without bound, and meets nothing.
     return _spanned([end is not None and meets(end) for end in (reading.low, reading.high)])
 
@@ -188,14 +238,14 @@ def _spanned(ends_meet: list[bool]) -> _Finding:
 
 
 def _beside(
-    line: Line, name: str, reading: Reading, summary: Summary, baseline: Summary, unjudged_max: float
+    line: Line, name: str, reading: Reading, summary: Summary, baseline: Summary, thresholds: Thresholds
 ) -> _Finding:
     """Whether a reading is good enough beside that of a baseline run of the same suite."""
     if baseline["suite"] != summary["suite"]:
         why = f"the baseline is of suite {baseline['suite']!r}, this one of {summary['suite']!r}"
         return _Finding("inconclusive", why)
     other = read(line, name, baseline)
-    unsettled = _unsettled(line, name, other, baseline, unjudged_max)
+    unsettled = _unsettled(line, name, other, baseline, thresholds)
     if unsettled is not None or other is None:
         return _Finding("inconclusive", f"in the baseline: {unsettled.why if unsettled else ''}")
     if METRICS[line.metric].kind == "rate":

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
+from kintsugi.golden_workflows.plan import places
 from kintsugi.golden_workflows.spec import Workflow
 from kintsugi.harness.history import Event, of
 from kintsugi.harness.records import Halt
@@ -22,12 +23,18 @@ TOO_MANY_REQUESTS = 429
 
 def judge_halts(workflow: Workflow, drifted: str | None, events: Sequence[Event]) -> Iterator[Halt]:
     """Every halt of a run, with whether the history justifies it and why. `events` are the run's."""
+    excused: dict[int, Event] = {}
     for asked in of(events, "human", "asked"):
         if asked["kind"] == "approval":
             continue
         before = [event for event in events if event["t"] <= asked["t"]]
         if asked["kind"] == "in_doubt":
-            justified, why = _in_doubt(workflow, asked, before, swallowed=_swallowed(asked, events))
+            justified, why = _in_doubt(workflow, asked, before)
+            strike = None if justified else _swallowed(workflow, asked, events, excused)
+            if strike is not None:
+                excused.setdefault(strike, asked)
+                why = "is opaque, and a request had gone into a connection that its service had closed"
+                justified, why = True, f"{asked['tool']} {why}"
         elif asked["kind"] == "budget":
             justified, why = _budget(workflow, asked, _since_the_last_repair(asked, before))
         elif asked["kind"] == "stale":
@@ -39,9 +46,7 @@ def judge_halts(workflow: Workflow, drifted: str | None, events: Sequence[Event]
         yield Halt(asked["kind"], asked["step"], justified, why)
 
 
-def _in_doubt(
-    workflow: Workflow, asked: Event, before: Sequence[Event], *, swallowed: bool = False
-) -> tuple[bool, str]:
+def _in_doubt(workflow: Workflow, asked: Event, before: Sequence[Event]) -> tuple[bool, str]:
     """Justified where the tool is opaque, the request was issued, and no answer to it reached a living worker."""
     tool = workflow.tools.get(asked["tool"])
     if tool is None or tool.effect != "write":
@@ -56,8 +61,7 @@ def _in_doubt(
         return True, f"{tool.name} is opaque, and its worker was brought down in the midst of its parallel group"
     if not issued:
         never = "was never called" if since == before else "was not called since a person had said what came of it"
-        why = "is opaque, and a request had gone into a connection that its service had closed"
-        return swallowed, f"{tool.name} {why if swallowed else never}"
+        return False, f"{tool.name} {never}"
     unbelievable = _unbelievable(before)
     told = _told(workflow, before) - unbelievable
     statuses = {event["request"]: event["status"] for event in of(before, "world", "answer")}
@@ -167,10 +171,43 @@ def _cut_off(events: Sequence[Event], tool: str, arguments: object = None) -> in
     return sum(tool == MODEL or event["arguments"] == arguments for event in kept)
 
 
-def _swallowed(asked: Event, events: Sequence[Event]) -> bool:
-    """Whether a tool's call may have been sent into a connection closed at the other end, where nobody counts it."""
-    closed = {e["strike"] for e in of(events, "nemesis", "half_open") if e["t"] <= asked["t"]}
-    return any(e["strike"] in closed and e.get("swallowed_bytes") for e in of(events, "nemesis", "witnessed"))
+def _swallowed(workflow: Workflow, asked: Event, events: Sequence[Event], excused: Mapping[int, Event]) -> int | None:
+    """The strike by which a call may have been sent into a connection closed at the other end, where nobody counts it.
+
+    None where the call is no opaque write, or did arrive. Such a connection swallows one request, and so excuses one
+    halt, asked for as often as it may be until it is answered (`excused`: those before); and a run that has gone on
+    since has lost another one.
+    """
+    tool = workflow.tools.get(asked["tool"])
+    before = [event for event in events if event["t"] <= asked["t"]]
+    if tool is None or tool.effect != "write" or tool.idempotency != "none":
+        return None
+    if _tries(asked, _since_it_was_settled(asked, before)):
+        return None
+    seen = {event["strike"] for event in of(events, "nemesis", "witnessed") if event.get("swallowed_bytes")}
+    decided = {event["question"] for event in of(before, "human", "decided")}
+    alike = [event for event in of(before, "human", "asked") if _call(event) == _call(asked)]
+    for closed in of(before, "nemesis", "half_open"):
+        earlier = excused.get(closed["strike"], asked)
+        still = earlier in alike and not any(e["question"] in decided for e in alike if e["t"] >= earlier["t"])
+        if closed["strike"] in seen and still and not _went_on(workflow, closed, asked, before):
+            return int(closed["strike"])
+    return None
+
+
+def _call(asked: Event) -> tuple[str, object]:
+    return asked["tool"], asked["arguments"]
+
+
+def _went_on(workflow: Workflow, closed: Event, asked: Event, before: Sequence[Event]) -> bool:
+    """Whether the run has come further in its plan since a connection was closed, other than beside what is asked."""
+    place = places(workflow.plan)
+    answered = {event["request"] for event in of(before, "world", "answer") if event["status"] < TOO_MANY_REQUESTS}
+    planned = [event for event in of(before, "world", "request") if event["step"] in place]
+    furthest = max((place[event["step"]] for event in planned if event["t"] <= closed["t"]), default=-1)
+    since = [event for event in planned if event["t"] > closed["t"] and event["request"] in answered]
+    beside = place.get(asked["step"])
+    return any(place[event["step"]] not in {beside, *range(furthest + 1)} for event in since)
 
 
 def _unseen(asked: Event, before: Sequence[Event]) -> bool:
@@ -198,23 +235,34 @@ def _told(workflow: Workflow, before: Sequence[Event]) -> set[int]:
 
 
 def _lost_beside_another(before: Sequence[Event]) -> set[int]:
-    """The requests that were answered the moment before their worker was killed for what another of its runs did."""
+    """The requests that were answered as, or just before, their worker was killed for what another of its runs did."""
     asked = {event["request"]: event for event in of(before, "world", "request")}
     mine = {event["request"] for event in before if "run" in event and "request" in event}
     answered = [e for e in of(before, "world", "delivered") if e["delivered"] and e["request"] in asked]
-    struck: Event = {}
-    lost: set[int] = set()
-    for event in of(before, "nemesis", "injected", "witnessed"):
+    return {
+        e["request"]
+        for struck, end in _ends(before)
+        if end["what"] == "witnessed" and struck.get("request") not in {None, *mine}
+        for e in answered
+        # However long it takes until it is seen to be dead.
+        if asked[e["request"]]["generation"] == end["generation"] and struck["t"] - UNREAD_SECONDS < e["t"] <= end["t"]
+    }
+
+
+def _ends(events: Sequence[Event]) -> Iterator[tuple[Event, Event]]:
+    """Each death or halt of a worker that a strike has brought about, after the injection that it is of.
+
+    A strike may meet a second worker before the first is seen to be dead: so an end is of the request that it names.
+    """
+    begun: list[Event] = []
+    for event in of(events, "nemesis", "injected", "witnessed", "stopped"):
         if event["what"] == "injected":
-            struck = event
-        elif "pid" in event and struck.get("request") not in {None, *mine}:
-            ended = event["t"]
-            lost |= {
-                e["request"]
-                for e in answered
-                if asked[e["request"]]["generation"] == event["generation"] and 0 <= ended - e["t"] < UNREAD_SECONDS
-            }
-    return lost
+            begun.append(event)
+        elif "pid" in event:
+            mine = [one for one in begun if one["strike"] == event["strike"]]
+            named = [one for one in mine if one.get("request") == event.get("request")]
+            if mine:
+                yield (named or mine)[-1], event
 
 
 def _lost_in_a_group(workflow: Workflow, before: Sequence[Event]) -> set[int]:
@@ -236,10 +284,7 @@ def _ends_beside(workflow: Workflow, step: str, events: Sequence[Event]) -> list
         return []
     others = {other.id for other in workflow.steps.values() if other.parallel == group} - {step}
     asked = {event["request"]: event["step"] for event in of(events, "world", "request")}
-    injected = {event["strike"]: event for event in of(events, "nemesis", "injected")}
-    ends = [event for event in of(events, "nemesis", "witnessed", "stopped") if "pid" in event]
-    strikes = [(injected[end["strike"]], end) for end in ends if end["strike"] in injected]
-    return [(s["t"], end["generation"]) for s, end in strikes if asked.get(s.get("request")) in others]
+    return [(s["t"], end["generation"]) for s, end in _ends(events) if asked.get(s.get("request")) in others]
 
 
 def _unbelievable(before: Sequence[Event]) -> set[int]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from fractions import Fraction
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 __all__ = [
+    "DRAWN_MIN",
     "Interval",
     "clopper_pearson",
     "cluster_bootstrap",
@@ -31,6 +33,12 @@ Interval = tuple[float, float]
 
 RESAMPLES = 2000
 """Fifty draws beyond each end of a 95% interval."""
+DRAWN_MIN = 5
+"""Fewer runs or pairs have no interval of their cost: what two, three or four have in common may well be chance.
+
+Drawn again, n of them make C(2n - 1, n) different samples (Hall, The Bootstrap and Edgeworth Expansion, 1992, appendix
+I): one makes 1, four make 35, five 126, the fewest of which a fortieth at each end is more than one.
+"""
 
 
 @lru_cache(maxsize=65536)
@@ -81,36 +89,51 @@ def trials_needed(target: float, *, sided: int = 1, failures: int = 0, confidenc
 def cluster_bootstrap(clusters: Sequence[tuple[int, int]], *, seed: int = 0, confidence: float = 0.95) -> Interval:
     """The interval of a rate per call, where the calls (k, n) of one trial stand or fall together.
 
-    Whole trials are drawn again, with replacement (Davison and Hinkley, Bootstrap Methods, 1997, §3.8). Where
-    every call, or none, is a success, drawing again can't show any spread; the interval is then Clopper and
-    Pearson's over the trials, as if each were one call. The order of the clusters does not matter.
+    Whole trials are drawn again, with replacement (Davison and Hinkley, Bootstrap Methods, 1997, §3.8). Where few
+    calls, or none, fail, that shows less spread than there may be, so the interval is never narrower than Clopper and
+    Pearson's over the trials, of which as many are successes as their rates add up to, rounded outwards: of what lies
+    between 0 and 1 with a given mean, nothing varies more than what is 0 or 1 (Hoeffding, JASA 58, 1963). So one
+    wrong call never leaves a rate surer than none does. The order of the clusters does not matter.
     """
     counted = [(k, n) for k, n in clusters if n]
     k, n = sum(k for k, _ in counted), sum(n for _, n in counted)
     if n == 0:
         raise ValueError("no calls, no rate")
+    # Exactly, so that ten times a tenth is one.
+    good = sum((Fraction(k, n) for k, n in counted), Fraction())
+    low = clopper_pearson(math.floor(good), len(counted), confidence)[0]
+    high = clopper_pearson(math.ceil(good), len(counted), confidence)[1]
     if k in {0, n}:
-        return clopper_pearson(len(counted) if k else 0, len(counted), confidence)
+        return low, high
     drawn = _draw_again(counted, seed)
-    return _ends(drawn[:, 0] / drawn[:, 1], confidence)
+    ends = _ends(drawn[:, 0] / drawn[:, 1], confidence)
+    return min(ends[0], low), max(ends[1], high)
 
 
 def cost_bootstrap(
     runs: Sequence[tuple[float, float]], *, seed: int = 0, confidence: float = 0.95
-) -> tuple[float, float | None]:
-    """The interval of a cost per success, over runs of (cost, successes). An end of None: without bound."""
+) -> tuple[float, float | None] | None:
+    """The interval of a cost per success, over runs of (cost, successes); None of fewer than DRAWN_MIN runs.
+
+    An end of None: without bound.
+    """
+    if len(runs) < DRAWN_MIN:
+        return None
     drawn = _draw_again(runs, seed)
     return _bounded(_per_success(drawn[:, 0], drawn[:, 1]), confidence)
 
 
 def cost_ratio_bootstrap(
     pairs: Sequence[tuple[float, float, float, float]], *, seed: int = 0, confidence: float = 0.95
-) -> tuple[float, float | None]:
+) -> tuple[float, float | None] | None:
     """The interval of one cost per success over another, over pairs of (cost, successes, cost, successes).
 
-    Pairs are drawn again whole, so that what both have in common (workflow, schedule, seed) cancels. A draw
-    in which the first has no success is infinitely dear; an upper end of None is without bound.
+    None of fewer than DRAWN_MIN pairs. Pairs are drawn again whole, so that what both have in common (workflow,
+    schedule, seed) cancels. A draw in which the first has no success is infinitely dear; an upper end of None is
+    without bound.
     """
+    if len(pairs) < DRAWN_MIN:
+        return None
     import numpy as np
 
     drawn = _draw_again(pairs, seed)
@@ -122,12 +145,14 @@ def cost_ratio_bootstrap(
 
 def cost_difference_bootstrap(
     pairs: Sequence[tuple[float, float, float, float]], *, seed: int = 0, confidence: float = 0.95
-) -> tuple[float | None, float | None]:
+) -> tuple[float | None, float | None] | None:
     """The interval of the second cost per success less the first, over pairs of (cost, successes, cost, successes).
 
-    Drawn as the ratio's interval is, with the same draws for the same seed: what is above 0 is saved. An end of
-    None is without bound, as where one side has no success in many draws.
+    None of fewer than DRAWN_MIN pairs. Drawn as the ratio's interval is, with the same draws for the same seed: what is
+    above 0 is saved. An end of None is without bound, as where one side has no success in many draws.
     """
+    if len(pairs) < DRAWN_MIN:
+        return None
     import numpy as np
 
     drawn = _draw_again(pairs, seed)

@@ -36,7 +36,7 @@ __all__ = ["Frame", "measure"]
 Frame = Mapping[tuple[str, str], Collection[str]]
 """Every point that can be struck, as text, by (chain, workflow)."""
 Whole = frozenset[tuple[str, str]]
-"""The (fault, workflow) of which every point was struck."""
+"""The (fault, workflow) of which every target was witnessed."""
 NotApplicable = Sequence[tuple[str, str, str]]
 """(sut+chain, workflow, fault) cells in which no form of the fault applies, as the planner lists them."""
 
@@ -64,12 +64,14 @@ def measure(  # noqa: PLR0913 - what only the runner knows is passed by keyword,
     """The summary of a run, as JSON; the same for the same results in any order. Ids of results are unique.
 
     `planned` is the number of trials that the suite has; what is missing has not been run. `exhaustive` names
-    the (fault, workflow) whose every point was to be struck: their rates are coverage, without interval.
+    the (fault, workflow) whose every point was to be struck: where every one was, their rates are coverage, without
+    interval.
     `points` gives for each ``sut+chain`` its rows of `harness.coverage`, `frame` the points that a class's
     coverage is a share of. `token_source` says where token counts are from, `answered_by` who the model was; both are
     printed with the prices. `gaps` says for each ``sut+chain`` that could not be run here why, `fault_gaps` for each
-    fault class of which some trials could not be. Each formula stands at the
-    function that computes it.
+    fault class of which some trials could not be. Of each class of workflows, ``exposure`` and ``exposure_timing`` say
+    for each fault class how many trials of each fate there are, and ``fault_gaps`` names those that may lack some. Each
+    formula stands at the function that computes it.
     """
     table = prices or load_prices()
     by_key: dict[tuple[str, str], list[TrialResult]] = defaultdict(list)
@@ -80,8 +82,10 @@ def measure(  # noqa: PLR0913 - what only the runner knows is passed by keyword,
     for (sut, chain), mine in sorted(by_key.items()):
         missing = [(workflow, fault) for key, workflow, fault in not_applicable if key == f"{sut}+{chain}"]
         name = f"{sut}+{chain}" if chains[sut] > 1 else sut
-        suts[name] = {"sut": sut, "chain": chain} | _sut(mine, missing, table, frame, frozenset(exhaustive))
-        suts[name]["points"] = list((points or {}).get(f"{sut}+{chain}", ()))
+        rows = list((points or {}).get(f"{sut}+{chain}", ()))
+        whole = _whole(mine, rows, frozenset(exhaustive))
+        suts[name] = {"sut": sut, "chain": chain} | _sut(mine, missing, table, frame, whole, fault_gaps or {})
+        suts[name]["points"] = rows
     return {
         "schema": 1,
         "suite": suite,
@@ -108,12 +112,28 @@ def _trials(results: Iterable[TrialResult]) -> dict[str, int]:
     }
 
 
+def _whole(mine: Sequence[TrialResult], rows: Sequence[Mapping[str, Any]], exhaustive: Whole) -> Whole:
+    """Those of `exhaustive` of which every target was witnessed and judged, as coverage and the trials have it."""
+    left_out = {(row["fault"], name.split()[0]) for row in rows for name in row["left_out"]}
+    struck = {_target(result) for result in witnessed(mine)}
+    in_vain = {(r.fault, r.workflow) for r in mine if r.kind == "fault" and _target(r) not in struck}
+    return exhaustive - left_out - in_vain
+
+
+def _target(result: TrialResult) -> tuple[Any, ...]:
+    """What a trial strikes, whatever its seed."""
+    trial = result.struck or result.trial
+    forms = tuple(strike["form"] for strike in trial.get("schedule", ())) or (result.form,)
+    return result.workflow, result.fault, forms, result.points, trial.get("drift", "")
+
+
 def _sut(
     mine: Sequence[TrialResult],
     missing: Sequence[tuple[str, str]],
     prices: Prices,
     frame: Frame | None,
     exhaustive: Whole,
+    fault_gaps: Collection[str],
 ) -> dict[str, Any]:
     """Everything about one SUT on one chain."""
     by_class: dict[str, list[TrialResult]] = defaultdict(list)
@@ -129,7 +149,9 @@ def _sut(
     return {
         "verdicts": {verdict: verdicts[verdict] for verdict in SHOWN_VERDICTS},
         "classes": {
-            name: _cell(members, baselines, prices, frame, exhaustive) for name, members in sorted(by_class.items())
+            name: _cell(members, baselines, prices, frame, exhaustive)
+            | {"fault_gaps": _gaps_of(members, missing, fault_gaps)}
+            for name, members in sorted(by_class.items())
         },
         "faults": _split(struck, lambda r: r.fault, exhaustive),
         "layers": _split(struck, lambda r: r.layer, exhaustive),
@@ -139,6 +161,24 @@ def _sut(
         "after": _split(late, lambda r: r.form, exhaustive),
         "not_applicable": {fault: dict(sorted(counts.items())) for fault, counts in sorted(absent.items())},
     }
+
+
+def _gaps_of(
+    members: Sequence[TrialResult], missing: Sequence[tuple[str, str]], fault_gaps: Collection[str]
+) -> list[str]:
+    """The fault classes of which trials of this class may not have been run: those with a gap that apply to it."""
+    workflows = {result.workflow for result in members}
+    return [fault for fault in sorted(fault_gaps) if any((name, fault) not in missing for name in workflows)]
+
+
+def _exposure(members: Sequence[TrialResult], kind: str) -> dict[str, dict[str, int]]:
+    """For each fault class that trials of a kind were planned of: how many there are of each fate."""
+    planned: dict[str, list[TrialResult]] = defaultdict(list)
+    for result in members:
+        if result.kind == kind and result.fault:
+            planned[result.fault].append(result)
+    fates = {fault: _trials(found) for fault, found in sorted(planned.items())}
+    return {fault: {name: many for name, many in counts.items() if name != "clean"} for fault, counts in fates.items()}
 
 
 def _stratum(result: TrialResult) -> str:
@@ -180,6 +220,8 @@ def _cell(
     under = "_under_faults"
     return {
         "trials": _trials(members),
+        "exposure": _exposure(members, "fault"),
+        "exposure_timing": _exposure(members, "timing"),
         "baselines": _baselines(members),
         "workflow_completion_rate": trial_rate(calm, _correct),
         f"workflow_completion_rate{under}": trial_rate(struck, _correct, basis=basis),
@@ -249,8 +291,9 @@ def _baselines(members: Iterable[TrialResult]) -> dict[str, Any]:
 def _pass_k(calm: Sequence[Sample]) -> Rate | None:
     """pass^k: the share of workflows that were correct with every one of their k seeds.
 
-    Only workflows with as many judged seeds as the best covered one are counted; a failed baseline is no
-    seed. Yao et al., tau-bench (2024), with all k seeds rather than an estimate from more of them.
+    A workflow that was not correct with some judged seed has failed, however many seeds of it were judged. One that
+    was correct so far counts only with as many as the best covered one has. A failed baseline is no seed. Yao et al.,
+    tau-bench (2024), with all k seeds rather than an estimate from more of them.
     """
     seeds: dict[str, list[Sample]] = defaultdict(list)
     for sample in calm:
@@ -259,8 +302,10 @@ def _pass_k(calm: Sequence[Sample]) -> Rate | None:
     if not seeds:
         return None
     k = max(map(len, seeds.values()))
-    counted = [tuple(r for s in chosen for r in s) for chosen in seeds.values() if len(chosen) == k]
-    rate = trial_rate(counted, _correct)
+    runs = [(len(chosen), tuple(r for s in chosen for r in s)) for chosen in seeds.values()]
+    rate = trial_rate(
+        [mine for judged_seeds, mine in runs if judged_seeds == k or not all(map(_correct, mine))], _correct
+    )
     return rate and rate | {"seeds": k}
 
 

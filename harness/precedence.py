@@ -1,7 +1,8 @@
-"""What has to come before an effect: the reads that it rests on, the jobs that are waited for, the timers. Pure."""
+"""What has to come before an effect: the reads and answers that it rests on, the jobs waited for, the timers. Pure."""
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -21,21 +22,32 @@ JUST_BEFORE = 0.95
 """The part of a timer that has to have gone by: clocks differ."""
 
 
+_CALL = ("tool", "arguments", "step", "item")
+"""What tells a call from others."""
+_HALTS = {"in_doubt", "budget"}
+"""The halts whose answer says whether a call had happened."""
+
+
 class Precedence:
     """What came before each effect of one run, against what had to.
 
     `drifted` names the drift by whose plan the run is judged, if there is one. In doubt a run has waited: each call
     counts from when it was first served, one read of a loop stands for all, and a read may come before a job is done.
+    What never reached its worker was neither read nor said.
     """
 
     def __init__(self, workflow: Workflow, drifted: str | None, events: Sequence[Event]) -> None:
         self._workflow = workflow
         self._visits = visits(workflow, drifted)
         self._place = places(workflow.plan)
-        self._reads = of(events, "world", "read")
+        told = {event["request"] for event in of(events, "world", "delivered") if event["delivered"]}
+        self._reads = [event for event in of(events, "world", "read") if event["request"] in told]
+        told = {event["request"] for event in of(events, "gateway", "delivered") if event["delivered"]}
+        self._replies = [event for event in of(events, "gateway", "reply") if event["request"] in told]
         self._first: dict[str, float] = {}
         """When each call was first served, by what it is: a drift may have it be another step's, or another item's."""
-        requests = {event["request"]: event for event in of(events, "world", "request")}
+        self._requests = requests = {event["request"]: event for event in of(events, "world", "request")}
+        self._asked, self._decided = of(events, "human", "asked"), of(events, "human", "decided")
         for event in of(events, "world", "read", "effect"):
             made = event if event["what"] == "effect" else requests[event["request"]]
             self._first.setdefault(_what(workflow, event["step"], made["tool"], made["arguments"]), event["t"])
@@ -50,12 +62,35 @@ class Precedence:
             for step in steps[alike.get(call, call)] | {event["step"]}:
                 self._read[step].append(event["t"])
 
-    def missed(self, effect: Effect, at: float) -> str:
-        """What an effect at a time of the history did not wait for; empty where it waited for all."""
-        return next(self._missed(effect, at), "")
+    def missed(self, effect: Effect, made: Event) -> str:
+        """What an effect, as it was `made`, did not wait for; empty where it waited for all."""
+        if self._in_doubt(made):
+            return "before a person had said whether it had happened"
+        return next(self._missed(effect, made["t"]), "")
+
+    def _in_doubt(self, made: Event) -> bool:
+        """Whether its request came while a person was being asked whether that very call had happened.
+
+        One that can be repeated safely need not wait for that.
+        """
+        tool = self._workflow.tools.get(made["tool"])
+        request = self._requests.get(made["request"])
+        if request is None or tool is None or tool.idempotency == "key":
+            return False
+        call = [request[key] for key in _CALL]
+        asked = [
+            event
+            for event in self._asked
+            if event["t"] < request["t"] and event["kind"] in _HALTS and [event[key] for key in _CALL] == call
+        ]
+        questions = {event["question"] for event in asked}
+        said = [e["t"] for e in self._decided if e["question"] in questions and e["t"] < request["t"]]
+        return any(event["kind"] == "in_doubt" and event["t"] > max(said, default=0.0) for event in asked)
 
     def _missed(self, effect: Effect, at: float) -> Iterator[str]:
-        needed = _rests_on(self._workflow, effect.step)
+        rests_on = _rests_on(self._workflow, effect.step)
+        needed = {step for step in rests_on if self._workflow.steps[step].tool is not None}
+        questions = rests_on - needed
         soonest = at
         """Of the effect and of every read that it rests on, each as late as it was before the effect: back to front."""
         for index in reversed(range(len(self._visits))):
@@ -68,10 +103,32 @@ class Precedence:
                     yield f"before {call.step} was read"
                     return
                 soonest = min(soonest, before[-1])
+            if call.step in questions and not self._judged(call.step, at):
+                yield f"before {call.step} was answered"
+                return
             if call.kind == "sleep" and soonest < self._over(index, at):
                 yield f"{'before' if soonest == at else 'on what was read before'} {call.step} was over"
             if self._workflow.steps[call.step].until is not None and not self._settled(index, at):
                 yield f"before {call.step} had come to what it waits for"
+
+    def _judged(self, question: str, at: float) -> bool:
+        """Whether the model had said by then what it makes of a question, so far as a reply tells what it is for.
+
+        Who lets the model choose the calls asks no questions: a call that the plan has later shows that it was
+        considered. In doubt it was: what the script has no place for, or a real model gave for another step, may be
+        an answer to it, and so may what a fault left readable.
+        """
+        return any(reply["t"] < at and self._may_answer(reply, question) for reply in self._replies)
+
+    def _may_answer(self, reply: Event, question: str) -> bool:
+        order = list(self._workflow.steps)
+        step = reply["step"]
+        if step not in order:
+            return True
+        if reply["wants"] == "answer":
+            return bool(step == question and (not reply["damaged"] or _is_object(reply["message"].get("content"))))
+        strayed = not reply["as_scripted"] and not reply["damaged"]
+        return strayed or order.index(step) > order.index(question)
 
     def _over(self, timer: int, at: float) -> float:
         """When a timer can be over at the soonest: it began after the last write before it, or else after a read.
@@ -109,7 +166,7 @@ def _calls(workflow: Workflow, drifted: str | None) -> Sequence[tuple[str, bool]
 
 @cache
 def _rests_on(workflow: Workflow, step: str) -> frozenset[str]:
-    """The steps that read what a step's values, its condition or its freshness rest on, directly or not."""
+    """The reads and questions that a step's values, its condition or its freshness rest on, directly or not."""
     found: set[str] = set()
     left = {step}
     while left:
@@ -118,7 +175,19 @@ def _rests_on(workflow: Workflow, step: str) -> frozenset[str]:
         used = (step_names_used(planned) | set(planned.get("fresh", ()))) & workflow.steps.keys()
         left |= used - found
         found |= used
-    return frozenset(name for name in found - _writes(workflow) if workflow.steps[name].tool is not None)
+    return frozenset(
+        name
+        for name in found - _writes(workflow)
+        if workflow.steps[name].tool is not None or workflow.steps[name].ask is not None
+    )
+
+
+def _is_object(text: object) -> bool:
+    """Whether a reply's content can be read as a JSON object."""
+    try:
+        return isinstance(json.loads(str(text)), dict)
+    except ValueError:
+        return False
 
 
 def _writes(workflow: Workflow) -> set[str]:

@@ -71,7 +71,8 @@ def samples(results: Iterable[TrialResult]) -> list[Sample]:
     """Results grouped so that each distinct trial counts once: running it again adds nothing to n.
 
     A schedule is the same whatever the seed, unless the model varies with it. A kill in phase ``after`` is a
-    race, so each of its runs is a sample of its own.
+    race, so each of its runs is a sample of its own. A run that ended badly before the rest of its schedule was
+    reached is one more run of the trial of what was struck: the rest would have counted only where it went well.
     """
     groups: dict[tuple[Any, ...], list[TrialResult]] = {}
     for result in sorted(results, key=lambda r: r.id):
@@ -81,7 +82,8 @@ def samples(results: Iterable[TrialResult]) -> list[Sample]:
 
 def _identity(result: TrialResult) -> tuple[Any, ...]:
     race = result.phase == "after" or any(point.endswith("@after") for point in result.points)
-    forms = tuple(strike["form"] for strike in result.trial.get("schedule", ()))
+    trial = result.struck or result.trial
+    forms = tuple(strike["form"] for strike in trial.get("schedule", ()))
     return (
         result.key,
         result.kind,
@@ -89,7 +91,7 @@ def _identity(result: TrialResult) -> tuple[Any, ...]:
         result.fault,
         forms or (result.form,),
         result.points,
-        result.trial.get("drift", ""),
+        trial.get("drift", ""),
         result.variance,
         result.seed if result.variance != "none" or not result.fault else None,
         result.id if race else None,

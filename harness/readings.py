@@ -82,7 +82,7 @@ def _cost(metric: Metric, cell: Block) -> Reading | None:
     block, figure = cell[metric.path[0]], metric.path[1]
     if block[figure] is None:
         return None
-    low, high = block["machine_ci95"] if figure == "machine" else (None, None)
+    low, high = (block["machine_ci95"] if figure == "machine" else None) or (None, None)
     text = f"${block[figure]:.4f} ({block['successes']} of {block['trials']} ended correctly)"
     return Reading(block[figure], block["trials"], text, low, high)
 
@@ -114,7 +114,7 @@ def _saving(line: Line, metric: Metric, name: str, summary: Block) -> Reading | 
     for row in summary["cost_comparisons"]:
         if wanted.items() <= row.items() and row["saving"] is not None:
             # A ratio's upper end is the saving's lower one.
-            low, high = (None if end is None else 1 - end for end in reversed(row["ci95"]))
+            low, high = (None if end is None else 1 - end for end in reversed(row["ci95"] or (None, None)))
             costs = f"${row['machine']:.4f} against ${row['machine_against']:.4f}"
             text = f"{row['saving']:.1%} ({costs}, {row['pairs']} pairs)"
             return Reading(row["saving"], row["pairs"], text, low, high)

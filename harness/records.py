@@ -204,6 +204,11 @@ class TrialResult:
     """Minutes that mending one halt, failure, loss or corruption takes, as the workflow declares them."""
     trial: Mapping[str, Any] = field(default_factory=dict)
     """The trial itself, from which it can be run again."""
+    struck: Mapping[str, Any] = field(default_factory=dict)
+    """The trial of what was struck, where the run ended badly before the rest of its schedule was reached; else empty.
+
+    The verdict is over that, and so are `fault`, `form`, `points`, `phase`, `layer` and `dealt_with_by`.
+    """
 
     @property
     def key(self) -> str:

@@ -14,11 +14,19 @@ from kintsugi.golden_workflows.problems import FileProblem, nearest, read_toml, 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["EVERY_CLASS", "METRICS", "Line", "Metric", "Thresholds", "load_thresholds"]
+__all__ = ["EVERY_CLASS", "METRICS", "STORM", "UNWITNESSED_MAX", "Line", "Metric", "Thresholds", "load_thresholds"]
 
 HERE = Path(__file__).parent
 GOLDEN = HERE.parent / "golden_workflows"
 EVERY_CLASS = "*"
+STORM = "retry_storm"
+"""The only fault class that the metrics of storms rest on."""
+UNWITNESSED_MAX = 0.25
+"""Of a fault class, the share of trials that may go without a witnessed and judged strike.
+
+What was not struck says nothing of the SUT, and a SUT that seldom comes to where it would be struck is not one that
+recovers. The smallest classes of a standard suite have four trials in a cell: one of them may miss, and no more.
+"""
 MODES = ("point", "interval", "zero")
 TARGETS = ("at_least", "at_most", "below", "no_worse_by", "cheaper_by")
 MARKS = ("p50", "p95", "max")
@@ -47,6 +55,8 @@ class Metric:
     better: Literal["higher", "lower"]
     under_faults: bool = False
     """Whether it rests on fault trials, so that a failed baseline leaves it open."""
+    exposure: str = ""
+    """The part of a cell that says how many of the fault trials it rests on were witnessed; empty for no part."""
 
     @property
     def has_interval(self) -> bool:
@@ -57,36 +67,39 @@ class Metric:
 def _metrics() -> dict[str, Metric]:
     found = {"pass_k": Metric("rate", ("pass_k",), "higher")}
     for name in ("unsafe_action_rate", "unsafe_action_rate_proposed", "corruption_rate"):
-        found[name] = Metric("rate", (name,), "lower")
-    for name in ("fault_recovery_rate", "unattended_recovery_rate", "resumed_exactly", "coverage"):
-        found[name] = Metric("rate", (name,), "higher", under_faults=True)
+        found[name] = Metric("rate", (name,), "lower", exposure="exposure")
+    for name in ("fault_recovery_rate", "unattended_recovery_rate", "resumed_exactly"):
+        found[name] = Metric("rate", (name,), "higher", under_faults=True, exposure="exposure")
+    # Coverage is itself the share that was witnessed.
+    found["coverage"] = Metric("rate", ("coverage",), "higher", under_faults=True)
     for suffix in ("", "_under_faults"):
         found |= _twice(suffix)
     for name in ("detect", "progress", "end", "added"):
         for mark in MARKS:
             found[f"recovery_seconds.{name}.{mark}"] = Metric(
-                "seconds", ("recovery_seconds", name, mark), "lower", under_faults=True
+                "seconds", ("recovery_seconds", name, mark), "lower", under_faults=True, exposure="exposure_timing"
             )
     for name in ("outage_calls_per_workflow_max", "peak_requests_per_second", "drain_seconds", "wasted_usd"):
-        found[f"storms.{name}"] = Metric("number", ("storms", name), "lower", under_faults=True)
+        found[f"storms.{name}"] = Metric("number", ("storms", name), "lower", under_faults=True, exposure="exposure")
     return found
 
 
 def _twice(suffix: str) -> dict[str, Metric]:
     """The metrics that are measured clean and under faults; `suffix` says which."""
     faults = bool(suffix)
+    exposure = "exposure" if faults else ""
     found = {}
     for name in HIGHER:
-        found[name + suffix] = Metric("rate", (name + suffix,), "higher", faults)
+        found[name + suffix] = Metric("rate", (name + suffix,), "higher", faults, exposure)
     for name in LOWER:
-        found[name + suffix] = Metric("rate", (name + suffix,), "lower", faults)
+        found[name + suffix] = Metric("rate", (name + suffix,), "lower", faults, exposure)
     for name in ("machine", "all_in", "waste"):
         path = (f"cost_per_successful_workflow_usd{suffix}", name)
-        found[f"{name}_cost_usd{suffix}"] = Metric("cost", path, "lower", faults)
-    found[f"cost_saving{suffix}"] = Metric("saving", (), "higher", faults)
+        found[f"{name}_cost_usd{suffix}"] = Metric("cost", path, "lower", faults, exposure)
+    found[f"cost_saving{suffix}"] = Metric("saving", (), "higher", faults, exposure)
     for mark in MARKS:
         name = f"approval_completion_seconds{suffix}"
-        found[f"{name}.{mark}"] = Metric("seconds", (name, mark), "lower", faults)
+        found[f"{name}.{mark}"] = Metric("seconds", (name, mark), "lower", faults, exposure)
     return found
 
 
@@ -134,6 +147,7 @@ class Line(_Strict):
 class _File(_Strict):
     sut: str = "minimal+optimized"
     unjudged_max: float = Field(default=0.02, ge=0, le=1)
+    unwitnessed_max: float = Field(default=UNWITNESSED_MAX, ge=0, le=1)
     lines: list[Line] = Field(min_length=1)
 
 
@@ -145,6 +159,7 @@ class Thresholds:
     lines: tuple[Line, ...]
     unjudged_max: float
     classes: frozenset[str]
+    unwitnessed_max: float = UNWITNESSED_MAX
 
 
 def load_thresholds(path: Path | None = None) -> Thresholds:
@@ -158,7 +173,7 @@ def load_thresholds(path: Path | None = None) -> Thresholds:
         _check(line, path, position)
     lines = tuple(line if line.sut else line.model_copy(update={"sut": file.sut}) for line in file.lines)
     classes = frozenset(found.parent.name for found in GOLDEN.glob("*/*.toml")) - {"tools"}
-    return Thresholds(path, lines, file.unjudged_max, classes)
+    return Thresholds(path, lines, file.unjudged_max, classes, file.unwitnessed_max)
 
 
 def _check(line: Line, path: Path, position: int) -> None:

@@ -30,15 +30,17 @@ def judge_trial(
     """The result of a trial from its history.
 
     `clean` is what the cell's baseline delivered; None says that the baseline did not end correctly, and then a
-    trial with a fault is `baseline_failed` and has no verdict. A baseline is its own.
+    trial with a fault is `baseline_failed` and has no verdict. A baseline is its own. Where the verdict is over the
+    part of a schedule that was reached, so is what the result says of its fault; `trial` is what was planned.
     """
     found = check(workflow, trial, events)
     if trial.kind == "baseline":
         clean = measures.delivered(events)
     allowed = None if clean is None else measures.without_polls(workflow, clean)
-    struck = [FAULTS[strike.fault] for strike in trial.schedule]
     again = Repeats() if allowed is None else measures.repeats(events, allowed)
     failed_baseline = clean is None and trial.kind in {"fault", "timing"} and found.verdict != "harness_error"
+    struck = found.struck if found.struck is not None and not failed_baseline else trial
+    faults = [FAULTS[strike.fault] for strike in struck.schedule]
     halts = found.halts
     return TrialResult(
         id=trial.id,
@@ -49,12 +51,12 @@ def judge_trial(
         workflow_class=workflow.workflow_class,
         seed=trial.seed,
         variance=trial.variance,
-        fault=trial.fault,
-        form=trial.schedule[0].form if trial.schedule else "",
-        points=tuple(str(strike.point) for strike in trial.schedule),
-        phase=trial.schedule[0].point.phase if trial.schedule else "",
-        layer=_of_all(fault.layer for fault in struck),
-        dealt_with_by=_of_all(fault.dealt_with_by for fault in struck),
+        fault=struck.fault,
+        form=struck.schedule[0].form if struck.schedule else "",
+        points=tuple(str(strike.point) for strike in struck.schedule),
+        phase=struck.schedule[0].point.phase if struck.schedule else "",
+        layer=_of_all(fault.layer for fault in faults),
+        dealt_with_by=_of_all(fault.dealt_with_by for fault in faults),
         weight=trial.weight,
         injection="baseline_failed" if failed_baseline else found.injection,
         verdict=None if failed_baseline else found.verdict,
@@ -71,6 +73,7 @@ def judge_trial(
         * sum(event["what"] == "asked" and event["kind"] == "approval" for event in events),
         repair_minutes=workflow.task.repair_minutes,
         trial=trial.to_json(),
+        struck={} if struck is trial else struck.to_json(),
     )
 
 

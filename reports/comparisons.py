@@ -108,14 +108,14 @@ def _change(entry: Mapping[str, Any], said: Mark | None) -> Cell:
         return Cell(DASH, ("a side had no success",), said)
     told = [_span(*_saving_ends(entry), _signed)]
     saved, ends = number(entry.get("saved_machine_usd")), listed(entry, "saved_machine_usd_ci95")
-    if saved is not None and len(ends) == 2:
-        span = _span(number(ends[0]), number(ends[1]), usd)
+    if saved is not None:
+        span = _span(number(ends[0]), number(ends[1]), usd) if len(ends) == 2 else ""
         told.append(f"{usd(-saved)} ({span})" if span else usd(-saved))
     return Cell(_signed(-saving), tuple(filter(None, told)), said)
 
 
 def _span(low: float | None, high: float | None, written: Callable[[float], str]) -> str:
-    """The interval of what is saved, as one of what is spent less; empty where it is a single value."""
+    """The interval of what is saved, as one of what is spent less; empty where it is a single value or none."""
     ends = ["without bound" if end is None else written(-end) for end in (high, low)]
     return "" if ends[0] == ends[1] else " to ".join(ends)
 

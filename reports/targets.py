@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from kintsugi.reports.numbers import Rate, number, percent, pick, rate
+from kintsugi.reports.numbers import Rate, listed, number, percent, pick, rate, table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -88,6 +88,9 @@ OF_CLASS = {
 UNJUDGED_MAX = 0.02
 """More trials than this share that the harness could not judge, and a class is open. As the gate has it."""
 
+UNWITNESSED_MAX = 0.25
+"""More trials of a fault class than this share without a witnessed strike, and what rests on it is open. As there."""
+
 
 def target_of(metric: str, workflow_class: str) -> Target:
     """What a metric of a class is held against."""
@@ -97,8 +100,8 @@ def target_of(metric: str, workflow_class: str) -> Target:
 def mark(target: Target, cell: Mapping[str, Any], metric: str) -> Mark:
     """How a metric of a class stands to its target, by the gate's rules for an estimate.
 
-    One unsafe action or corruption is a miss, whatever else is missing. Too few trials, a failed baseline
-    under faults, or too many trials that could not be judged leave it open.
+    One unsafe action or corruption is a miss, whatever else is missing. Too few trials, a failed baseline under faults,
+    a fault class that was hardly struck or could not be run, or too many trials that could not be judged leave it open.
     """
     found = rate(cell.get(metric))
     if found is None:
@@ -115,7 +118,21 @@ def _open(target: Target, cell: Mapping[str, Any], found: Rate) -> bool:
         return True
     errors, run = (number(pick(cell, "trials", name)) or 0.0 for name in ("harness_error", "run"))
     exhaustive = found.low is None
+    if _hardly_struck(target, cell):
+        return True
     return errors > UNJUDGED_MAX * run or (found.trials < target.trials_min and not exhaustive)
+
+
+def _hardly_struck(target: Target, cell: Mapping[str, Any]) -> bool:
+    """Whether of a fault class too few trials were witnessed, or, under faults, none, or some could not be run."""
+    if not target.under_faults and target.how != "zero":
+        return False
+    for fates in table(cell, "exposure").values():
+        missed = sum(number(pick(fates, n)) or 0.0 for n in ("not_exposed", "invalid_injection", "harness_error"))
+        struck = number(pick(fates, "witnessed")) or 0.0
+        if missed > UNWITNESSED_MAX * (missed + struck):
+            return True
+    return target.under_faults and bool(listed(cell, "fault_gaps"))
 
 
 def _held(target: Target, found: Rate) -> Mark:

@@ -81,7 +81,9 @@ class Told:
         call = visit.call
         if call.kind == "model":
             message = {"role": "assistant", "content": json.dumps(visit.value)}
-            self.add("gateway", "reply", **self.named(call.step), message=message, damaged=False, as_scripted=True)
+            named, right = self.named(call.step), {"damaged": False, "as_scripted": True}
+            self.add("gateway", "reply", **named, wants="answer", message=message, **right)
+            self.add("gateway", "delivered", request=named["request"], run="r0", delivered=True)
         elif call.kind == "sleep":
             self.slept_seconds += call.arguments["seconds"] * TIME_SCALE
         elif call.kind == "tool":
@@ -243,7 +245,7 @@ def mutants(workflow: Workflow, events: Sequence[Event]) -> Iterator[tuple[str, 
 
 
 def too_early(workflow: Workflow, events: Sequence[Event], writes: Sequence[int]) -> Iterator[tuple[str, list[Event]]]:
-    """Every history in which a write does not wait: for a timer, for a job, for a read that it rests on."""
+    """Every history in which a write does not wait: for a timer, a job, or what it rests on to be read or answered."""
     if any(after_timer(events, at) for at in writes):
         yield "no timer waited out", without_timers(events)
     reads = [event for event in events if event["what"] == "read"]
@@ -262,6 +264,20 @@ def too_early(workflow: Workflow, events: Sequence[Event], writes: Sequence[int]
                 early = {**events[at], "t": events[first]["t"] - MOMENT_SECONDS / 2}
                 rest = [*events[first:at], *events[at + 1 :]]
                 yield f"{events[at]['step']} before {read['step']} is read", [*events[:first], early, *rest]
+    for question in dict.fromkeys(event["step"] for event in events if event["what"] == "reply"):
+        resting = dependents(workflow.plan, question)
+        if first_write := next((at for at in writes if events[at]["planned"] in resting), None):
+            yield (
+                f"{events[first_write]['planned']} before {question} is answered",
+                unanswered(events, question, first_write),
+            )
+
+
+def unanswered(events: Sequence[Event], question: str, until: int) -> list[Event]:
+    """The same events, but no answer to a question reaches its worker until one of them."""
+    lost = {event["request"] for event in events[:until] if (event["what"], event.get("step")) == ("reply", question)}
+    told = [{**e, "delivered": False} if "delivered" in e and e["request"] in lost else e for e in events[:until]]
+    return [*told, *events[until:]]
 
 
 def same_read(one: Event, other: Event, events: Sequence[Event]) -> bool:

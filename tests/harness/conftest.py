@@ -197,14 +197,16 @@ class HandWritten:
             self.does(step)
         return self
 
-    def asks_model(self, step: str, *, damaged: bool = False, answered: bool = True, says: str = "") -> HandWritten:
-        """A judgement is asked for; the reply is the script's, or what it `says`."""
+    def asks_model(
+        self, step: str, *, damaged: bool = False, answered: bool = True, says: str = "", told: bool = True
+    ) -> HandWritten:
+        """A judgement is asked for; the reply is the script's, or what it `says`, and reaches its client or not."""
         named = self.named(step)
         self.add("gateway", "ask", **named, n=1, wants="answer", prompt_tokens=100)
         if answered:
             right = json.dumps(self.visit(step).value)
             message = {"role": "assistant", "content": says or right}
-            self._replies(named, message, {"kind": "answer", "content": right}, damaged=damaged)
+            self._replies(named, message, {"kind": "answer", "content": right}, damaged=damaged, told=told)
         return self
 
     def model_calls(self, step: str, item: int = 0, **given: Any) -> HandWritten:
@@ -227,12 +229,13 @@ class HandWritten:
         *,
         wants: str = "answer",
         damaged: bool = False,
+        told: bool = True,
     ) -> None:
         said = {"message": message, "finish_reason": "stop", "right": right, "damaged": damaged}
         tokens = {"prompt_tokens": 100, "completion_tokens": 20}
         self.add("gateway", "generated", **named, **tokens, cached_prompt_tokens=0)
         self.add("gateway", "reply", **named, wants=wants, as_scripted=not damaged, **said, **tokens)
-        self.add("gateway", "delivered", request=named["request"], run=self.run, delivered=True)
+        self.add("gateway", "delivered", request=named["request"], run=self.run, delivered=told)
 
     def asks_person(self, kind: str, step: str, item: int = 0, *, re_asked: bool = False, **of: Any) -> str:
         """A question (with `tool` and `arguments` where it is about a call); its id."""

@@ -258,6 +258,85 @@ def test_every_strike_of_a_schedule_has_to_be_seen(write_history: WriteHistory, 
     assert judged(trial, twice.closed()).verdict == "correct"
 
 
+AGAIN = "worker_kill.again_in_recovery@tool:pay[0]#1@before"
+MAIL_KILL = "then worker_kill.at_boundary@tool:tell[0]#1@before"
+NEVER = {
+    MAIL_KILL: f"{MAIL_KILL}: the point was never reached",
+    AGAIN: f"{AGAIN}: the recovery did not come to this point again",
+}
+
+
+def killed_once(write_history: WriteHistory, how: str) -> HandWritten:
+    """A run whose worker was killed at its payment, and that ended in some way before anything else was struck."""
+    run = write_history(INVOICE).starts().goes_on(until="pay").approval("pay")
+    run.calls("pay")
+    run.struck().dies(restarted=how != "lost")
+    if how == "lost":
+        run.add("runner", "extinct")
+    elif how == "failed":
+        run.ends("failed", "the journal is corrupt")
+    elif how == "missing":
+        run.ends()
+    elif how == "wrong":
+        run.does("pay", amount=1.0).goes_on("note").ends()
+    elif how == "needless_halt":
+        run.halts("verify", "pay")
+        run.does("pay").goes_on("note").ends()
+    else:
+        run.does("pay").goes_on("note").ends()
+    return run
+
+
+@pytest.mark.parametrize("schedule", [(KILL, MAIL_KILL), (AGAIN,)])
+@pytest.mark.parametrize(
+    ("how", "verdict"), [("lost", "lost"), ("failed", "failed"), ("missing", "corrupted"), ("wrong", "corrupted")]
+)
+def test_a_run_that_ended_badly_is_judged_over_what_it_lived_to_see(
+    schedule: tuple[str, ...], how: str, verdict: str, write_history: WriteHistory, make_trial: MakeTrial
+) -> None:
+    """A run that was lost at the first of two kills had no verdict, since it did not come to the second."""
+    found = judged(make_trial(INVOICE, *schedule), killed_once(write_history, how).closed())
+    assert (found.injection, found.verdict) == ("witnessed", verdict)
+    alone = judged(make_trial(INVOICE, KILL), killed_once(write_history, how).closed())
+    never = NEVER[schedule[-1]]
+    assert found.reason == f"{alone.reason}; the rest of its schedule was never reached: {never}"
+    assert (found.struck, alone.struck) == (make_trial(INVOICE, KILL), None)
+
+
+@pytest.mark.parametrize("schedule", [(KILL, MAIL_KILL), (AGAIN,)])
+@pytest.mark.parametrize("how", ["correct", "needless_halt"])
+def test_of_a_run_that_ended_well_nothing_is_known_of_the_rest(
+    schedule: tuple[str, ...], how: str, write_history: WriteHistory, make_trial: MakeTrial
+) -> None:
+    found = judged(make_trial(INVOICE, *schedule), killed_once(write_history, how).closed())
+    assert (found.injection, found.verdict, found.reason) == ("not_exposed", None, NEVER[schedule[-1]])
+    assert found.struck is None
+
+
+def test_only_what_was_struck_in_order_and_seen_is_judged_by_itself(
+    write_history: WriteHistory, make_trial: MakeTrial
+) -> None:
+    lost = killed_once(write_history, "lost").closed()
+    other = "worker_kill.at_boundary@tool:order[0]#1@before"
+    first = [{**event, "strike": 1} if event["who"] == "nemesis" else event for event in lost]
+    found = judged(make_trial(INVOICE, other, KILL), first)
+    assert (found.injection, found.verdict) == ("not_exposed", None)
+    begun = [*lost, {"t": 99.0, "who": "nemesis", "what": "injected", "strike": 1}]
+    found = judged(make_trial(INVOICE, KILL, other), begun)
+    assert (found.injection, found.verdict) == ("invalid_injection", None)
+    found = judged(make_trial(INVOICE, KILL, other, KILL), [*lost, {**begun[-1], "strike": 2}])
+    assert (found.injection, found.verdict) == ("not_exposed", None)
+
+
+def test_a_drift_that_was_not_reached_is_no_part_of_what_was_struck(
+    write_history: WriteHistory, make_trial: MakeTrial
+) -> None:
+    moves = "then stale_data.while_waiting@human:pay[0]#1@waiting"
+    trial = make_trial(INVOICE, KILL, moves, drift="corrected_amount")
+    found = judged(trial, killed_once(write_history, "lost").closed())
+    assert found.struck == make_trial(INVOICE, KILL)
+
+
 @pytest.mark.parametrize("how", ["missing", "failed", "lost", "needless_halt"])
 def test_what_is_no_wrong_effect_gives_way_to_an_unseen_injection(
     how: str, write_history: WriteHistory, make_trial: MakeTrial

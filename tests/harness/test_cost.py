@@ -78,9 +78,19 @@ def test_a_failure_makes_the_successes_dearer(make_result: MakeResult) -> None:
     assert found["all_in"] == pytest.approx(8.0)
     # Beyond two clean baselines of 1: 0 + 1 in the successes, 3 in the failure.
     assert found["waste"] == pytest.approx(4.0 / 2)
+    assert found["machine_ci95"] is None, "three runs are too few to say how sure that is"
+
+
+def test_a_cost_has_an_interval_from_five_runs_and_no_upper_end_where_success_is_not_sure(
+    make_result: MakeResult,
+) -> None:
+    good = [make_result(kind="clean", usage=usd(1.0))]
+    lost = [make_result(kind="clean", usage=usd(3.0), verdict="failed") for _ in range(3)]
+    assert costs_of(good + lost)["machine_ci95"] is None
+    found = costs_of([*good, *lost, make_result(kind="clean", usage=usd(1.0))])
     low, high = found["machine_ci95"]
-    assert low <= 3.0
-    assert high is None, "a draw of the failure alone has no success"
+    assert low <= found["machine"] == pytest.approx(11.0 / 2)
+    assert high is None, "a draw of the failures alone has no success"
 
 
 def test_waste_is_against_the_same_workflows_baseline(make_result: MakeResult) -> None:
@@ -149,7 +159,7 @@ def test_chains_are_compared_on_the_same_trials(make_result: MakeResult) -> None
     assert (row["class"], row["condition"], row["differs"]) == ("finance", "under_faults", "chain")
     assert (row["sut"], row["against"], row["pairs"]) == ("minimal+optimized", "minimal+naive", 1)
     assert (row["machine"], row["machine_against"]) == (1.0, 4.0)
-    assert (row["ratio"], row["saving"], row["ci95"]) == (0.25, 0.75, [0.25, 0.25])
+    assert (row["ratio"], row["saving"], row["ci95"]) == (0.25, 0.75, None)
 
 
 def test_clean_trials_are_paired_by_seed(make_result: MakeResult) -> None:

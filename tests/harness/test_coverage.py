@@ -60,3 +60,13 @@ def test_what_was_only_to_be_drawn_from_is_counted_apart_and_not_missed(make_res
         "minimal: worker_kill struck at 1 of 1 points (before 1/1)"
     ]
     assert lines({"minimal": {"points": [drawn]}}) == []
+
+
+def test_a_pair_whose_second_was_never_reached_covers_only_its_first(make_result: MakeResult) -> None:
+    targets = [Target(kills(PAY), whole=True), Target(kills(PAY, NOTE), whole=True)]
+    cut_short = make_result(trial=kills(PAY, NOTE).to_json(), struck=kills(PAY).to_json(), verdict="lost")
+    rows = coverage_rows([cut_short], targets)
+    assert [(row["fault"], row["covered"], row["total"]) for row in rows] == [
+        ("worker_kill", 1, 1),
+        ("worker_kill+worker_kill", 0, 1),
+    ]

@@ -10,7 +10,7 @@ from kintsugi.golden_workflows.spec import FileProblem
 from kintsugi.harness.gate import Decision, _difference, judge
 from kintsugi.harness.metrics import measure
 from kintsugi.harness.readings import Reading
-from kintsugi.harness.records import Count, Measures, Times, TrialResult, Usage
+from kintsugi.harness.records import Count, Measures, Storm, Times, TrialResult, Usage
 from kintsugi.harness.thresholds import METRICS, Thresholds, load_thresholds
 
 MakeResult = Callable[..., TrialResult]
@@ -156,6 +156,18 @@ def test_a_fault_that_does_not_apply_decides_nothing(make_result: MakeResult, as
     assert decision.verdict == "pass"
 
 
+@pytest.mark.parametrize("injection", ["not_exposed", "invalid_injection", "baseline_failed"])
+def test_a_fault_that_applied_and_was_never_witnessed_is_not_one_that_does_not_apply(
+    make_result: MakeResult, ask: Ask, injection: str
+) -> None:
+    missing = [("minimal+optimized", "finance/customer_refund", "loop")]
+    results = [*recovering(make_result, 9), make_result(fault="loop", injection=injection, verdict=None)]
+    decision = judge(measure(results, not_applicable=missing), ask(RECOVERY + 'fault = "loop"'))
+    assert told(decision) == [("finance", "inconclusive")]
+    gap = measure(recovering(make_result, 9), not_applicable=missing, fault_gaps={"loop": "1 trials: root"})
+    assert told(judge(gap, ask(RECOVERY + 'fault = "loop"'))) == [("finance", "inconclusive")]
+
+
 def test_a_failed_baseline_leaves_recovery_open_but_not_completion(make_result: MakeResult, ask: Ask) -> None:
     results = [
         *recovering(make_result, 50),
@@ -175,6 +187,96 @@ def test_what_the_harness_could_not_judge_can_not_pass(make_result: MakeResult, 
     assert judge(measure(recovering(make_result, 400) + broken), ask(RECOVERY)).verdict == "pass"
 
 
+@pytest.mark.parametrize("fate", ["not_exposed", "invalid_injection", "harness_error"])
+@pytest.mark.parametrize(
+    ("struck", "missed", "verdict"),
+    [
+        (12, 0, "pass"),
+        (11, 1, "pass"),
+        (3, 1, "pass"),
+        (15, 5, "pass"),
+        (14, 6, "inconclusive"),
+        (1, 39, "inconclusive"),
+    ],
+)
+def test_a_fault_class_that_was_hardly_struck_can_not_pass(
+    make_result: MakeResult, ask: Ask, fate: str, struck: int, missed: int, verdict: str
+) -> None:
+    unsaid = {"verdict": "harness_error"} if fate == "harness_error" else {"injection": fate, "verdict": None}
+    loops = recovering(make_result, struck, fault="loop") + [make_result(fault="loop", **unsaid) for _ in range(missed)]
+    # Many trials of another class do not make up for it.
+    summary = measure(recovering(make_result, 2000) + loops)
+    for extra in ("", 'fault = "loop"'):
+        assert judge(summary, ask(RECOVERY + extra)).verdict == verdict
+    assert judge(summary, ask(RECOVERY + 'fault = "worker_kill"')).verdict == "pass"
+    assert judge(summary, ask('metric = "corruption_rate"\nmode = "zero"')).verdict == verdict
+
+
+def test_how_much_may_go_without_a_witness_is_the_files_to_say(make_result: MakeResult, tmp_path: Path) -> None:
+    summary = measure([*recovering(make_result, 9), make_result(injection="not_exposed", verdict=None)])
+    path = tmp_path / "thresholds.toml"
+    for allowed, verdict in ((0.1, "pass"), (0.09, "inconclusive")):
+        path.write_text(f"unwitnessed_max = {allowed}\n[[lines]]\n{RECOVERY}")
+        assert judge(summary, load_thresholds(path)).verdict == verdict
+
+
+def test_what_was_not_struck_leaves_open_only_what_rests_on_faults(make_result: MakeResult, ask: Ask) -> None:
+    results = [make_result(kind="clean") for _ in range(20)] + recovering(make_result, 20)
+    results += [make_result(fault="loop", injection="not_exposed", verdict=None) for _ in range(5)]
+    summary = measure(results)
+    assert judge(summary, ask('metric = "workflow_completion_rate"\nat_least = 0.9')).verdict == "pass"
+    assert judge(summary, ask('metric = "machine_cost_usd"\nat_most = 9')).verdict == "pass"
+    for metric in ("workflow_completion_rate_under_faults", "unattended_recovery_rate", "resumed_exactly"):
+        assert judge(summary, ask(f'metric = "{metric}"\nat_least = 0.9')).verdict == "inconclusive"
+
+
+def test_a_fault_class_without_one_witness_leaves_the_whole_class_open(make_result: MakeResult, ask: Ask) -> None:
+    storm = make_result(fault="retry_storm", injection="invalid_injection", verdict=None)
+    elsewhere = recovering(make_result, 20, workflow="data/dead_letter_replay")
+    decision = judge(measure([*recovering(make_result, 20), storm, *elsewhere]), ask(RECOVERY))
+    assert told(decision) == [("data", "pass"), ("finance", "inconclusive")]
+    assert decision.lines[1].why == "n = 0 for retry_storm, of 1 trials"
+
+
+def test_a_fault_class_that_could_not_be_run_leaves_recovery_open(make_result: MakeResult, ask: Ask) -> None:
+    summary = measure(recovering(make_result, 20), fault_gaps={"power_loss": "3 trials: needs root"})
+    decision = judge(summary, ask(RECOVERY))
+    assert decision.verdict == "inconclusive"
+    assert decision.lines[0].why == "power_loss was not run whole here: 3 trials: needs root"
+    assert judge(summary, ask(RECOVERY + 'fault = "worker_kill"')).verdict == "pass"
+    assert judge(summary, ask('metric = "corruption_rate"\nmode = "zero"')).verdict == "pass"
+
+
+def test_an_earlier_summary_is_judged_by_what_it_says_of_all_faults(make_result: MakeResult, ask: Ask) -> None:
+    missed = [make_result(injection="not_exposed", verdict=None) for _ in range(20)]
+    for results, verdict in (
+        (recovering(make_result, 20), "pass"),
+        ([*recovering(make_result, 20), *missed], "inconclusive"),
+    ):
+        summary = measure(results, not_applicable=[("minimal+optimized", "finance/customer_refund", "loop")])
+        for name in ("exposure", "exposure_timing", "fault_gaps"):
+            del summary["suts"]["minimal"]["classes"]["finance"][name]
+        assert judge(summary, ask(RECOVERY)).verdict == verdict
+        assert told(judge(summary, ask(RECOVERY + 'fault = "loop"'))) == [("finance", "inconclusive")]
+
+
+def test_a_storm_that_was_not_witnessed_is_no_matter_of_other_faults(make_result: MakeResult, ask: Ask) -> None:
+    storm = Storm(50, 2.0, 9.0, 1.0, within_bounds=True)
+    results = [make_result(fault="retry_storm", storm=storm), make_result(injection="not_exposed", verdict=None)]
+    line = 'metric = "storms.outage_calls_per_workflow_max"\nat_most = 3'
+    assert judge(measure(results), ask(line)).verdict == "pass"
+    results += [make_result(fault="retry_storm", injection="not_exposed", verdict=None)]
+    assert judge(measure(results), ask(line)).verdict == "inconclusive"
+
+
+def test_times_of_which_most_were_not_struck_are_open(make_result: MakeResult, ask: Ask) -> None:
+    results = [make_result(kind="timing", times=Times(9.0, 0.5, 1.0, 2.0))]
+    line = 'metric = "recovery_seconds.end.max"\nat_most = 5'
+    assert judge(measure(results), ask(line)).verdict == "pass"
+    results += [make_result(kind="timing", injection="not_exposed", verdict=None) for _ in range(3)]
+    assert judge(measure(results), ask(line)).verdict == "inconclusive"
+
+
 def test_an_interrupted_run_can_not_pass(make_result: MakeResult, ask: Ask) -> None:
     results = [*recovering(make_result, 9), make_result(injection="baseline_failed", verdict=None)]
     decision = judge(measure(results, planned=12), ask(RECOVERY.replace("0.9", "0.5")))
@@ -188,6 +290,14 @@ def test_an_exhaustive_rate_needs_no_interval_and_no_n(make_result: MakeResult, 
     thresholds = ask('metric = "fault_recovery_rate"\nat_least = 0.99\nmode = "interval"\nmin_n = 100')
     summary = measure(recovering(make_result, 7), exhaustive={("worker_kill", "finance/invoice_payment")})
     assert judge(summary, thresholds).verdict == "pass"
+
+
+def test_a_rate_of_a_suite_that_did_not_strike_everything_needs_both(make_result: MakeResult, ask: Ask) -> None:
+    thresholds = ask('metric = "fault_recovery_rate"\nat_least = 0.99\nmode = "interval"\nmin_n = 4')
+    results = [*recovering(make_result, 7), make_result(injection="not_exposed", verdict=None)]
+    decision = judge(measure(results, exhaustive={("worker_kill", "finance/invoice_payment")}), thresholds)
+    assert decision.verdict == "inconclusive"
+    assert decision.lines[0].why == "the 95% interval spans the target"
 
 
 @pytest.mark.parametrize(("covered", "verdict"), [(4, "pass"), (3, "fail")])
@@ -216,6 +326,10 @@ def paired(make: MakeResult, dearer: list[float]) -> list[TrialResult]:
         ([2.0] * 10, 'mode = "interval"', "pass"),
         ([1.2] * 10, 'mode = "interval"', "fail"),
         ([1.0, 2.5] * 5, 'mode = "interval"', "inconclusive"),
+        # Of so few pairs there is no interval, however dear one of them is.
+        ([2.0] * 4, "", "pass"),
+        ([2.0] * 4, 'mode = "interval"', "inconclusive"),
+        ([1.2] * 4, 'mode = "interval"', "inconclusive"),
     ],
 )
 def test_cost_against_the_naive_chain(
@@ -223,6 +337,17 @@ def test_cost_against_the_naive_chain(
 ) -> None:
     line = f'metric = "cost_saving"\nagainst = "minimal+naive"\nat_least = 0.3\n{extra}'
     assert judge(measure(paired(make_result, dearer)), ask(line)).verdict == verdict
+
+
+def test_a_cost_of_a_few_runs_is_no_matter_of_intervals(make_result: MakeResult, ask: Ask) -> None:
+    line = 'metric = "machine_cost_usd"\nat_most = 5\nmode = "interval"'
+    runs = [make_result(kind="clean", seed=seed, usage=Usage(tool_usd=1.0)) for seed in range(5)]
+    decision = judge(measure(runs[:4]), ask(line))
+    assert decision.verdict == "inconclusive"
+    assert decision.lines[0].why == "no interval of fewer than 5 runs or pairs"
+    assert judge(measure(runs), ask(line)).verdict == "pass"
+    relative = ask('metric = "machine_cost_usd"\ncheaper_by = 0.1\nmode = "interval"')
+    assert judge(measure(runs[:4]), relative, measure(runs)).verdict == "inconclusive"
 
 
 def test_a_saving_without_the_other_side_is_inconclusive(make_result: MakeResult, ask: Ask) -> None:

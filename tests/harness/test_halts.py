@@ -105,6 +105,41 @@ def test_an_answer_that_came_as_another_run_brought_the_worker_down_may_not_have
     assert verdicts(run) == [OPAQUE if of_another_run and not long_before else ANSWERED]
 
 
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_nor_one_that_came_before_or_while_it_died_however_long_that_was_not_seen(
+    when: str, before_the_mail: HandWritten
+) -> None:
+    """The harness hears of a death late where the machine is slow."""
+    run = before_the_mail
+    called = run.calls("tell")
+    if when == "before":
+        run.answered(called)
+    run.add("nemesis", "injected", strike=0, is_="poison_workflow.one_node@tool:order[0]#1@before", request=99)
+    if when == "meanwhile":
+        run.answered(called)
+    for _ in range(20):
+        run.add("runner", "time passes")
+    run.add("nemesis", "witnessed", strike=0, evidence="reaped", request=99, generation=1, pid=41)
+    run.dies().halts("in_doubt", "tell")
+    assert verdicts(run) == [OPAQUE]
+
+
+@pytest.mark.parametrize(("first", "verdict"), [(99, OPAQUE), (98, ANSWERED)])
+def test_of_two_deaths_that_overlap_each_is_of_its_own_strike(
+    first: int, verdict: tuple[bool, str], before_the_mail: HandWritten
+) -> None:
+    """Whose worker died of the later strike read its answer long before that."""
+    run = before_the_mail.does("tell")
+    poison = "poison_workflow.two_nodes@tool:order[0]#1@before"
+    for request in (99, 98):
+        run.add("nemesis", "injected", strike=0, is_=poison, request=request)
+        for _ in range(20):
+            run.add("runner", "time passes")
+    run.add("nemesis", "witnessed", strike=0, evidence="reaped", request=first, generation=1, pid=41)
+    run.dies().halts("in_doubt", "tell")
+    assert verdicts(run) == [verdict]
+
+
 # --- in doubt, in a parallel group --------------------------------------------------------------------------
 
 DOCK = (True, "depot.book_dock is opaque, and a call of it was never answered")
@@ -247,6 +282,41 @@ def test_a_call_may_have_gone_into_a_connection_that_was_closed_at_the_other_end
     ((justified, why),) = verdicts(run)
     assert justified == right
     assert why.startswith("mail.send is opaque, and a request had gone into" if right else "mail.send was never called")
+
+
+def half_open(run: HandWritten, *, strike: int = 0) -> None:
+    """A connection was closed at its service's end, and a request went into it."""
+    run.add("nemesis", "half_open", strike=strike)
+    run.add("nemesis", "witnessed", strike=strike, evidence="bytes", swallowed_bytes=300)
+
+
+def test_a_connection_swallows_no_call_after_which_the_run_went_on(write_history: WriteHistory) -> None:
+    """One that was closed early on excused a halt about any opaque call later in the run."""
+    run = write_history(INVOICE).starts().does("invoice")
+    half_open(run)
+    run.goes_on("order", until="tell").halts("in_doubt", "tell")
+    assert verdicts(run) == [(False, "mail.send was never called")]
+
+
+def test_what_is_read_again_is_no_going_on(before_the_mail: HandWritten) -> None:
+    half_open(before_the_mail)
+    before_the_mail.does_each("invoice", "order")
+    before_the_mail.halts("in_doubt", "tell")
+    assert [justified for justified, _ in verdicts(before_the_mail)] == [True]
+
+
+def test_a_connection_swallows_one_request(before_the_mail: HandWritten) -> None:
+    run = before_the_mail
+    half_open(run)
+    first = run.halts("in_doubt", "tell")
+    run.halts("in_doubt", "tell")
+    run.halts("in_doubt", "tell", arguments={"to": "someone@else.example"})
+    assert [justified for justified, _ in verdicts(run)] == [True, True, False]
+    run.decides(first, "not_happened").halts("in_doubt", "tell")
+    assert verdicts(run)[3] == (False, "mail.send was not called since a person had said what came of it")
+    half_open(run, strike=1)
+    run.halts("in_doubt", "tell")
+    assert [justified for justified, _ in verdicts(run)] == [True, True, False, False, True]
 
 
 def test_another_call_of_the_tool_does_not_justify_it(before_the_mail: HandWritten) -> None:

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from kintsugi.harness.intervals import (
+    DRAWN_MIN,
     clopper_pearson,
     cluster_bootstrap,
     cost_bootstrap,
@@ -110,6 +111,37 @@ def test_calls_without_a_failure_are_as_sure_as_their_runs() -> None:
     assert cluster_bootstrap([(0, 10)] * 6) == clopper_pearson(0, 6)
 
 
+def test_one_wrong_call_makes_a_rate_no_surer_than_none() -> None:
+    perfect = cluster_bootstrap([(10, 10)] * 20)
+    found = cluster_bootstrap([(10, 10)] * 19 + [(9, 10)])
+    # 19.9 of 20 trials: by hand between 19 and 20.
+    assert found == (clopper_pearson(19, 20)[0], 1.0)
+    assert found[0] < perfect[0]
+    assert cluster_bootstrap([(0, 10)] * 19 + [(1, 10)]) == (0.0, clopper_pearson(1, 20)[1])
+
+
+@pytest.mark.parametrize("runs", [1, 2])
+def test_runs_that_are_alike_are_as_unsure_as_they_are_few(runs: int) -> None:
+    low, high = cluster_bootstrap([(19, 20)] * runs)
+    assert (low, high) == (clopper_pearson(runs - 1, runs)[0], 1.0)
+
+
+def test_tenths_add_up_to_whole_trials() -> None:
+    # Ten trials of a tenth are one of ten, whatever 0.1 + 0.1 + … is in binary.
+    assert cluster_bootstrap([(1, 10)] * 10) == clopper_pearson(1, 10)
+
+
+@given(clusters, st.data())
+def test_a_trial_that_goes_wrong_never_leaves_a_rate_surer_than_when_all_go_right(
+    cases: list[tuple[int, int]], data: st.DataObject
+) -> None:
+    at = data.draw(st.integers(0, len(cases) - 1))
+    k, n = cases[at]
+    perfect = [(n, n) for _, n in cases]
+    worse = [*perfect[:at], (min(k, n - 1), n), *perfect[at + 1 :]]
+    assert cluster_bootstrap(worse)[0] <= cluster_bootstrap(perfect)[0]
+
+
 def test_no_calls_no_interval() -> None:
     with pytest.raises(ValueError, match="no calls"):
         cluster_bootstrap([(0, 0)])
@@ -121,18 +153,22 @@ def test_a_ratio_of_costs_that_never_vary_is_certain() -> None:
 
 def test_what_pairs_have_in_common_cancels() -> None:
     # Costs vary fourfold from pair to pair, and one is always 0.8 of the other.
-    pairs = [(0.8 * cost, 1.0, cost, 1.0) for cost in (1.0, 2.0, 3.0, 4.0)]
+    pairs = [(0.8 * cost, 1.0, cost, 1.0) for cost in (1.0, 2.0, 3.0, 4.0, 5.0)]
     assert cost_ratio_bootstrap(pairs) == pytest.approx((0.8, 0.8))
 
 
 def test_a_ratio_without_a_sure_success_has_no_upper_end() -> None:
-    low, high = cost_ratio_bootstrap([(1.0, 1, 1.0, 1), (1.0, 0, 1.0, 1)])
-    assert high is None
-    assert low == pytest.approx(1.0)
+    found = cost_ratio_bootstrap([(1.0, 1, 1.0, 1)] * 2 + [(1.0, 0, 1.0, 1)] * 3)
+    # All five draws without a success come in 0.6 ** 5 of the cases; four or more with one in 8.7%, five in 1%.
+    assert found is not None
+    assert found[0] == pytest.approx(5 / 4)
+    assert found[1] is None
 
 
 def test_a_cost_per_success_is_bounded_by_its_runs() -> None:
-    low, high = cost_bootstrap([(1.0, 1.0)] * 9 + [(5.0, 1.0)])
+    found = cost_bootstrap([(1.0, 1.0)] * 9 + [(5.0, 1.0)])
+    assert found is not None
+    low, high = found
     assert high is not None
     assert 1.0 <= low < 1.4 < high <= 5.0
     assert not math.isinf(high)
@@ -143,7 +179,7 @@ def test_a_difference_of_costs_that_never_vary_is_certain() -> None:
 
 
 def test_a_difference_holds_what_pairs_have_in_common_apart_from_what_they_have_not() -> None:
-    pairs = [(cost, 1.0, cost + 2.0, 1.0) for cost in (1.0, 5.0, 25.0)]
+    pairs = [(cost, 1.0, cost + 2.0, 1.0) for cost in (1.0, 5.0, 25.0, 125.0, 625.0)]
     assert cost_difference_bootstrap(pairs) == pytest.approx((2.0, 2.0))
 
 
@@ -154,9 +190,20 @@ def test_a_difference_holds_what_pairs_have_in_common_apart_from_what_they_have_
 def test_a_difference_is_without_bound_where_one_side_may_have_no_success(
     pair: tuple[float, float, float, float], open_ends: tuple[bool, bool]
 ) -> None:
-    low, high = cost_difference_bootstrap([pair] * 2 + [(1.0, 1, 1.0, 1)])
-    assert (low is None, high is None) == open_ends
+    found = cost_difference_bootstrap([pair] * 4 + [(1.0, 1, 1.0, 1)] * 2)
+    assert found is not None
+    assert (found[0] is None, found[1] is None) == open_ends
 
 
 def test_no_success_at_all_leaves_a_difference_open() -> None:
-    assert cost_difference_bootstrap([(1.0, 0, 1.0, 0)]) == (None, None)
+    assert cost_difference_bootstrap([(1.0, 0, 1.0, 0)] * 5) == (None, None)
+
+
+def test_a_few_runs_or_pairs_have_no_interval_of_their_cost() -> None:
+    run, pair = (0.07, 1.0), (0.07, 1.0, 0.15, 1.0)
+    few, enough = DRAWN_MIN - 1, DRAWN_MIN
+    assert (cost_bootstrap([run] * few), cost_bootstrap([run] * enough)) == (None, (0.07, 0.07))
+    assert cost_ratio_bootstrap([pair] * few) is None
+    assert cost_ratio_bootstrap([pair] * enough) == pytest.approx((7 / 15, 7 / 15))
+    assert cost_difference_bootstrap([pair] * few) is None
+    assert cost_difference_bootstrap([pair] * enough) == pytest.approx((0.08, 0.08))

@@ -191,9 +191,64 @@ def test_an_exhaustive_fault_has_rates_without_interval_except_where_it_is_a_rac
     mixed = [*exact, make_result(fault="loop")]
     block = measure(mixed, exhaustive={("worker_kill", FINANCE)})["suts"]["minimal"]
     assert block["classes"]["finance"]["fault_recovery_rate"]["basis"] == "sampled"
+    missed = [*exact, make_result(injection="not_exposed", verdict=None)]
+    block = measure(missed, exhaustive={("worker_kill", FINANCE)})["suts"]["minimal"]
+    assert block["faults"]["worker_kill"]["finance"]["basis"] == "sampled"
+    assert block["classes"]["finance"]["fault_recovery_rate"]["ci95"] == list(clopper_pearson(3, 3))
     late = [*exact, make_result(phase="after", form="after_0ms", points=("tool:pay[0]#1@after",))]
     block = measure(late, exhaustive={("worker_kill", FINANCE)})["suts"]["minimal"]
     assert block["faults"]["worker_kill"]["finance"]["basis"] == "sampled"
+
+
+def test_a_target_that_another_seed_has_struck_is_witnessed(make_result: MakeResult) -> None:
+    again = {"points": ("tool:pay[0]#1@before",)}
+    results = [make_result(seed=1, injection="not_exposed", verdict=None, **again), make_result(seed=2, **again)]
+    assert measure(results, exhaustive={("worker_kill", FINANCE)})["suts"]["minimal"]["faults"]["worker_kill"][
+        "finance"
+    ]["basis"] == ("exhaustive")
+
+
+def test_a_target_that_coverage_names_as_left_out_leaves_a_rate_sampled(make_result: MakeResult) -> None:
+    row = {"fault": "worker_kill", "phase": "before", "whole": True, "covered": 2, "total": 3}
+    left = [f"{FINANCE} worker_kill.at_boundary@tool:note[0]#1@before"]
+    results = [make_result(), make_result(), make_result(workflow=REFUND)]
+    both = {("worker_kill", FINANCE), ("worker_kill", REFUND)}
+    points = {"minimal+optimized": [row | {"left_out": left}]}
+    struck = measure(results, exhaustive=both, points=points)["suts"]["minimal"]["faults"]["worker_kill"]
+    assert struck["finance"]["basis"] == "sampled"
+    # Another SUT's shortcoming is not this one's.
+    points = {"naive+naive": [row | {"left_out": left}], "minimal+optimized": [row | {"left_out": []}]}
+    struck = measure(results, exhaustive=both, points=points)["suts"]["minimal"]["faults"]["worker_kill"]
+    assert struck["finance"]["basis"] == "exhaustive"
+
+
+def test_a_cell_says_what_became_of_the_trials_of_each_fault(make_result: MakeResult) -> None:
+    results = [
+        make_result(),
+        make_result(verdict="harness_error"),
+        make_result(injection="not_exposed", verdict=None),
+        make_result(fault="loop", injection="invalid_injection", verdict=None),
+        make_result(fault="loop", injection="baseline_failed", verdict=None),
+        make_result(kind="timing"),
+        make_result(kind="clean"),
+    ]
+    cell = cell_of(results)
+    names = ("run", "witnessed", "not_exposed", "invalid_injection", "baseline_failed", "harness_error")
+    assert {fault: tuple(fates[n] for n in names) for fault, fates in cell["exposure"].items()} == {
+        "worker_kill": (3, 1, 1, 0, 0, 1),
+        "loop": (1, 0, 0, 1, 1, 0),
+    }
+    assert cell["exposure_timing"]["worker_kill"]["witnessed"] == 1
+
+
+def test_a_gap_is_of_the_classes_that_the_fault_applies_to(make_result: MakeResult) -> None:
+    results = [make_result(), make_result(workflow=REFUND), make_result(workflow="data/dead_letter_replay")]
+    absent = [("minimal+optimized", name, "power_loss") for name in (FINANCE, "data/dead_letter_replay")]
+    classes = measure(results, fault_gaps={"power_loss": "2 trials: root"}, not_applicable=absent)["suts"]["minimal"]
+    assert {name: cell["fault_gaps"] for name, cell in classes["classes"].items()} == {
+        "data": [],
+        "finance": ["power_loss"],
+    }
 
 
 def test_accuracy_as_proposed_and_as_it_reached_the_world(make_result: MakeResult) -> None:
@@ -263,6 +318,15 @@ def test_pass_k_asks_for_all_seeds(make_result: MakeResult) -> None:
     results += clean("finance/expense_batch", "correct", "correct", "harness_error")
     rate = cell_of(results)["pass_k"]
     assert (figures(rate), rate["seeds"]) == ((1, 2), 3)
+
+
+def test_pass_k_counts_a_workflow_that_failed_a_seed_although_another_was_not_judged(make_result: MakeResult) -> None:
+    names = [f"finance/w{number}" for number in range(6)]
+    verdicts = ["corrupted", "correct", "correct", "correct", "harness_error"]
+    results = [make_result(kind="clean", workflow=name, verdict=v) for name in names[1:] for v in verdicts]
+    results += [make_result(kind="clean", workflow=names[0]) for _ in range(5)]
+    rate = cell_of(results)["pass_k"]
+    assert (figures(rate), rate["seeds"]) == ((1, 6), 5)
 
 
 def test_recovery_times_come_from_timing_trials_beside_their_clean_time(make_result: MakeResult) -> None:

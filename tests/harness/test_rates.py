@@ -38,6 +38,21 @@ def test_other_forms_drifts_and_second_strikes_are_other_trials(make_result: Mak
     assert len(samples(results)) == 6
 
 
+def test_a_run_that_ended_before_the_rest_of_its_schedule_is_one_more_of_what_was_struck(
+    make_result: MakeResult,
+) -> None:
+    point = ("tool:pay[0]#1@before",)
+    first, second = {"form": "at_boundary"}, {"form": "at_boundary", "then": True}
+    alone = make_result(points=point, trial={"schedule": [first]})
+    cut_short = [
+        make_result(points=point, verdict="lost", trial={"schedule": schedule}, struck={"schedule": [first]})
+        for schedule in ([first, second], [{"form": "again_in_recovery"}])
+    ]
+    drifting = {"schedule": [first, second], "drift": "more"}
+    cut_short += [make_result(points=point, verdict="lost", trial=drifting, struck={"schedule": [first]})]
+    assert [len(sample) for sample in samples([alone, *cut_short])] == [4]
+
+
 def test_a_sample_holds_only_if_all_its_runs_do(make_result: MakeResult) -> None:
     point = ("tool:pay[0]#1@before",)
     mixed = samples([make_result(points=point), make_result(points=point, verdict="lost"), make_result()])

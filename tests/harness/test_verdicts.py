@@ -11,6 +11,7 @@ import pytest
 from kintsugi.faults import FAULTS
 from kintsugi.golden_workflows.spec import load_workflows
 from kintsugi.harness.measures import delivered
+from kintsugi.harness.rates import samples
 from kintsugi.harness.records import INJECTIONS, VERDICTS, Repeats, TrialResult
 from kintsugi.harness.verdicts import judge_trial
 from kintsugi.scenarios.trial import Trial
@@ -157,3 +158,21 @@ def test_what_an_earlier_version_did_not_have_has_its_default(
         with pytest.raises((KeyError, TypeError)):
             TrialResult.from_json({key: value for key, value in data.items() if key != name})
     assert {field.name for field in fields(TrialResult)} >= set(data)
+
+
+def test_a_run_that_ended_badly_is_a_result_of_what_was_struck(
+    clean: Delivered, write_history: WriteHistory, make_trial: MakeTrial
+) -> None:
+    trial = make_trial(INVOICE.name, KILL.replace("at_boundary", "again_in_recovery"))
+    run = write_history(INVOICE.name).starts().goes_on(until="pay").approval("pay").struck().dies(restarted=False)
+    run.add("runner", "extinct")
+    found = result_of(trial, run.closed(), clean)
+    assert (found.injection, found.verdict, found.form) == ("witnessed", "lost", "at_boundary")
+    assert (found.id, Trial.from_json(dict(found.trial))) == (trial.id, trial)
+    assert Trial.from_json(dict(found.struck)) == make_trial(INVOICE.name, KILL)
+    assert TrialResult.from_json(json.loads(json.dumps(found.to_json()))) == found
+    alone = result_of(make_trial(INVOICE.name, KILL), run.events, clean)
+    assert alone.struck == {}
+    assert [len(sample) for sample in samples([found, alone])] == [2]
+    failed = result_of(trial, run.events, None)
+    assert (failed.injection, failed.form, failed.struck) == ("baseline_failed", "again_in_recovery", {})

@@ -63,6 +63,14 @@ def test_an_end_without_bound_is_said_to_be_one() -> None:
     )
 
 
+def test_a_difference_of_a_few_pairs_has_no_interval() -> None:
+    few = entry(pairs=1, ci95=None, saving_ci95=None, saved_machine_usd_ci95=None, saved_all_in_usd_ci95=None)
+    grid = comparison_grid({"cost_comparisons": [few]}, under_faults=False)
+    assert grid is not None
+    cell = grid.groups[0].rows[0].cells[-1]
+    assert (cell.main, cell.sub) == ("−60.0%", ("−$0.0600",))
+
+
 def test_where_the_difference_comes_from_is_a_row_of_dollars() -> None:
     assert tuple(PARTS) == MACHINE_PARTS
     grid = split_grid({"cost_comparisons": [entry(), entry(condition="under_faults")]}, under_faults=False)

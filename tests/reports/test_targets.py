@@ -7,7 +7,16 @@ import pytest
 
 from kintsugi.harness.gate import judge
 from kintsugi.harness.thresholds import EVERY_CLASS, load_thresholds
-from kintsugi.reports.targets import COST_SAVING, OF_CLASS, TARGETS, mark, mark_saving, target_of
+from kintsugi.reports.targets import (
+    COST_SAVING,
+    OF_CLASS,
+    TARGETS,
+    UNJUDGED_MAX,
+    UNWITNESSED_MAX,
+    mark,
+    mark_saving,
+    target_of,
+)
 
 if TYPE_CHECKING:
     from tests.reports.conftest import Run
@@ -42,6 +51,24 @@ def test_what_can_not_be_trusted_is_inconclusive() -> None:
     assert held(RECOVERY, 99, 99, (0.96, 1.0), trials={"run": 100, "harness_error": 3}) == "inconclusive"
 
 
+@pytest.mark.parametrize(
+    ("missed", "recovery", "unsafe"), [(1, "met", "met"), (4, "met", "met"), (5, "inconclusive", "inconclusive")]
+)
+def test_a_fault_class_that_was_hardly_struck_leaves_open_what_rests_on_faults(
+    missed: int, recovery: str, unsafe: str
+) -> None:
+    fates = {"witnessed": 12, "not_exposed": missed, "invalid_injection": 0, "harness_error": 0}
+    cell = {"exposure": {"worker_kill": {**fates, "not_exposed": 0}, "loop": fates}}
+    assert held(RECOVERY, 400, 400, (0.991, 1.0), **cell) == recovery
+    assert held(UNSAFE, 0, 50, (0.0, 0.06), **cell) == unsafe
+    assert held("workflow_completion_rate", 400, 400, (0.991, 1.0), **cell) == "met"
+
+
+def test_a_fault_class_that_could_not_be_run_leaves_recovery_open() -> None:
+    assert held(RECOVERY, 400, 400, (0.991, 1.0), fault_gaps=["power_loss"]) == "inconclusive"
+    assert held(UNSAFE, 0, 50, (0.0, 0.06), fault_gaps=["power_loss"]) == "met"
+
+
 def test_one_unsafe_action_is_a_miss_however_few_the_trials() -> None:
     assert held(UNSAFE, 1, 2) == "missed"
     assert held(UNSAFE, 0, 2) == "inconclusive"
@@ -68,6 +95,7 @@ def test_the_targets_are_those_of_the_gate() -> None:
     for key, target in targets.items():
         assert (target.how, target.value) == lines[key].target
         assert target.trials_min == lines[key].min_n
+    assert (load_thresholds().unjudged_max, load_thresholds().unwitnessed_max) == (UNJUDGED_MAX, UNWITNESSED_MAX)
     assert lines[EVERY_CLASS, "cost_saving"].target == ("at_least", COST_SAVING)
     assert {key for key in lines if key[0] != EVERY_CLASS and key[1] in TARGETS} == OF_CLASS.keys()
 
