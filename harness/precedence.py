@@ -44,6 +44,7 @@ class Precedence:
         self._reads = [event for event in of(events, "world", "read") if event["request"] in told]
         told = {event["request"] for event in of(events, "gateway", "delivered") if event["delivered"]}
         self._replies = [event for event in of(events, "gateway", "reply") if event["request"] in told]
+        self._asks_the_model = bool(of(events, "gateway"))
         self._first: dict[str, float] = {}
         """When each call was first served, by what it is: a drift may have it be another step's, or another item's."""
         self._requests = requests = {event["request"]: event for event in of(events, "world", "request")}
@@ -116,9 +117,11 @@ class Precedence:
 
         Who lets the model choose the calls asks no questions: a call that the plan has later shows that it was
         considered. In doubt it was: what the script has no place for, or a real model gave for another step, may be
-        an answer to it, and so may what a fault left readable.
+        an answer to it, and so may what a fault left readable. An agent that never asks at all judges by itself.
         """
-        return any(reply["t"] < at and self._may_answer(reply, question) for reply in self._replies)
+        return not self._asks_the_model or any(
+            reply["t"] < at and self._may_answer(reply, question) for reply in self._replies
+        )
 
     def _may_answer(self, reply: Event, question: str) -> bool:
         order = list(self._workflow.steps)

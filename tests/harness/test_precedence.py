@@ -103,6 +103,12 @@ def test_in_doubt_the_model_was_asked(write_history: WriteHistory) -> None:
     assert paid_after(run) == []
 
 
+def test_an_agent_that_never_asks_the_model_judges_by_itself(write_history: WriteHistory) -> None:
+    run = before_the_match(write_history).does("pay")
+    assert wrong(run) == []
+    assert wrong(run.asks_model("match")) == UNANSWERED
+
+
 def test_the_other_hosts_wait_for_what_is_made_of_the_first(write_history: WriteHistory) -> None:
     """A credential was rolled out to every host before anyone had asked whether the first one was well."""
     run = write_history(ROTATION).starts().goes_on(until="verify")
