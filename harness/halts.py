@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from kintsugi.golden_workflows.plan import places
 from kintsugi.golden_workflows.spec import Workflow
-from kintsugi.harness.history import Event, of
+from kintsugi.harness.history import Event, arrived, of
 from kintsugi.harness.records import Halt
 
 __all__ = ["judge_halts"]
@@ -90,7 +90,7 @@ def _budget(workflow: Workflow, asked: Event, before: Sequence[Event]) -> tuple[
     asks = of(before, "gateway", "ask")
     if len(asks) >= policy.model_calls_max:
         return True, f"{len(asks)} model calls, the budget of the run"
-    told = {event["request"] for event in of(before, "gateway", "delivered") if event["delivered"]}
+    told = arrived(before, "gateway")
     replies = {e["request"]: e for e in of(before, "gateway", "reply") if e["request"] in told}
     malformed = unanswered = 0
     for ask in reversed(asks):

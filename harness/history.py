@@ -15,6 +15,7 @@ __all__ = [
     "History",
     "Unwritable",
     "append_line",
+    "arrived",
     "by_run",
     "cut_torn_line",
     "of",
@@ -110,6 +111,11 @@ def by_run(events: Iterable[Event], runs: Iterable[str]) -> dict[str, list[Event
         elif event["run"] in found:
             found[event["run"]].append(event)
     return found
+
+
+def arrived(events: Iterable[Event], who: str) -> set[int]:
+    """The requests of a service whose answer reached a worker."""
+    return {event["request"] for event in of(events, who, "delivered") if event["delivered"]}
 
 
 def of(events: Iterable[Event], who: str, *what: str) -> list[Event]:

@@ -115,16 +115,9 @@ def _trials(results: Iterable[TrialResult]) -> dict[str, int]:
 def _whole(mine: Sequence[TrialResult], rows: Sequence[Mapping[str, Any]], exhaustive: Whole) -> Whole:
     """Those of `exhaustive` of which every target was witnessed and judged, as coverage and the trials have it."""
     left_out = {(row["fault"], name.split()[0]) for row in rows for name in row["left_out"]}
-    struck = {_target(result) for result in witnessed(mine)}
-    in_vain = {(r.fault, r.workflow) for r in mine if r.kind == "fault" and _target(r) not in struck}
+    struck = {result.target for result in witnessed(mine)}
+    in_vain = {(r.fault, r.workflow) for r in mine if r.kind == "fault" and r.target not in struck}
     return exhaustive - left_out - in_vain
-
-
-def _target(result: TrialResult) -> tuple[Any, ...]:
-    """What a trial strikes, whatever its seed."""
-    trial = result.struck or result.trial
-    forms = tuple(strike["form"] for strike in trial.get("schedule", ())) or (result.form,)
-    return result.workflow, result.fault, forms, result.points, trial.get("drift", "")
 
 
 def _sut(

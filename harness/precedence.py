@@ -11,7 +11,7 @@ from typing import Any
 from kintsugi.golden_workflows.plan import Results, places, shows_end, step_named, step_names_used
 from kintsugi.golden_workflows.spec import Effect, Workflow
 from kintsugi.golden_workflows.walk import Visit, visits
-from kintsugi.harness.history import Event, of
+from kintsugi.harness.history import Event, arrived, of
 from kintsugi.harness.identity import first_alike
 from kintsugi.harness.session import TIME_SCALE
 from kintsugi.runtime.rules import canonical
@@ -40,10 +40,9 @@ class Precedence:
         self._workflow = workflow
         self._visits = visits(workflow, drifted)
         self._place = places(workflow.plan)
-        told = {event["request"] for event in of(events, "world", "delivered") if event["delivered"]}
-        self._reads = [event for event in of(events, "world", "read") if event["request"] in told]
-        told = {event["request"] for event in of(events, "gateway", "delivered") if event["delivered"]}
-        self._replies = [event for event in of(events, "gateway", "reply") if event["request"] in told]
+        read, said = arrived(events, "world"), arrived(events, "gateway")
+        self._reads = [event for event in of(events, "world", "read") if event["request"] in read]
+        self._replies = [event for event in of(events, "gateway", "reply") if event["request"] in said]
         self._asks_the_model = bool(of(events, "gateway"))
         self._first: dict[str, float] = {}
         """When each call was first served, by what it is: a drift may have it be another step's, or another item's."""

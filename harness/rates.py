@@ -82,16 +82,10 @@ def samples(results: Iterable[TrialResult]) -> list[Sample]:
 
 def _identity(result: TrialResult) -> tuple[Any, ...]:
     race = result.phase == "after" or any(point.endswith("@after") for point in result.points)
-    trial = result.struck or result.trial
-    forms = tuple(strike["form"] for strike in trial.get("schedule", ()))
     return (
         result.key,
         result.kind,
-        result.workflow,
-        result.fault,
-        forms or (result.form,),
-        result.points,
-        trial.get("drift", ""),
+        *result.target,
         result.variance,
         result.seed if result.variance != "none" or not result.fault else None,
         result.id if race else None,

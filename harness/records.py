@@ -211,6 +211,13 @@ class TrialResult:
     """
 
     @property
+    def target(self) -> tuple[Any, ...]:
+        """What was struck, and in which forms: the same for each trial of it, whatever its seed."""
+        trial = self.struck or self.trial
+        forms = tuple(strike["form"] for strike in trial.get("schedule", ())) or (self.form,)
+        return self.workflow, self.fault, forms, self.points, trial.get("drift", "")
+
+    @property
     def key(self) -> str:
         """``sut+chain``."""
         return f"{self.sut}+{self.chain}"

@@ -105,12 +105,12 @@ class Results:
             found[result.id] = result
         return found
 
-    def left(self, trials: Iterable[Trial]) -> list[Trial]:
+    def left(self, trials: Iterable[Trial], known: Mapping[str, TrialResult] | None = None) -> list[Trial]:
         """Those of some trials that have no result yet, or only one that says that the harness broke.
 
-        With a baseline, what was left out for it is left as well.
+        With a baseline, what was left out for it is left as well. `known` is `trials()`, where that is at hand.
         """
-        trials, known = list(trials), self.trials()
+        trials, known = list(trials), self.trials() if known is None else known
         open_ids = {t.id for t in trials if t.id not in known or known[t.id].verdict == "harness_error"}
         baselines = {t.cell for t in trials if t.kind == "baseline" and t.id in open_ids}
         return [

@@ -57,8 +57,7 @@ class SuiteRun:
     """How each SUT that had trials left was run: see `_how`. One with a ``gap`` has no results."""
     _crews: dict[str, Crew] = field(default_factory=dict)
     _clean: dict[tuple[str, str, str], Delivered | None] = field(default_factory=dict)
-    _failed: set[tuple[str, str, str]] = field(default_factory=set)
-    """The cells whose baseline was judged, and was not correct."""
+    """What the baseline of each cell delivered, once it was judged; None where it was not correct."""
     _pulse: Pulse = field(default_factory=Pulse)
     _own_servers: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(OWN_SERVERS))
     _numbers: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
@@ -70,8 +69,9 @@ class SuiteRun:
         model is paid for them.
         Raises LauncherGone and Unwritable, with what was done kept.
         """
-        left = self.results.left(trials)
-        known, again = self.results.trials(), {trial.id for trial in left}
+        known = self.results.trials()
+        left = self.results.left(trials, known)
+        again = {trial.id for trial in left}
         for trial in trials:
             if trial.kind == "baseline" and trial.id not in again:
                 self._note_baseline(trial, known[trial.id])
@@ -139,7 +139,7 @@ class SuiteRun:
     async def _one(self, trial: Trial) -> None:
         workflow = self.workflows[trial.workflow]
         clean = self._clean.get(trial.cell, {} if trial.kind == "baseline" else None)
-        if trial.cell in self._failed and trial.kind in {"fault", "timing"}:
+        if trial.kind in {"fault", "timing"} and self._clean.get(trial.cell, {}) is None:
             events = self._leave_out(trial)
         else:
             events = await self._run_until_steady(trial, workflow)
@@ -183,11 +183,9 @@ class SuiteRun:
                 await crew.close()
 
     def _note_baseline(self, trial: Trial, result: TrialResult) -> None:
-        correct = result.verdict == "correct"
-        counted = delivered(self.results.history(trial.id)) if correct else None
-        self._clean[trial.cell] = counted
-        if result.verdict not in {"correct", "harness_error"}:
-            self._failed.add(trial.cell)
+        if result.verdict != "harness_error":
+            correct = result.verdict == "correct"
+            self._clean[trial.cell] = delivered(self.results.history(trial.id)) if correct else None
 
 
 def _how(crew: Crew, gap: str) -> dict[str, Any]:

@@ -156,6 +156,15 @@ class Blow:
         """The worker that is struck: whose request it is, or else who has the run, who may only just be starting."""
         return self.crossing.generation if self.crossing else await self.session.somebody(self.run)
 
+    def reaped(self, victim: Generation, evidence: str, **data: Any) -> None:
+        """Witness the end of a worker.
+
+        It names its request: on another node the run may be taken up, and struck, before this end is seen.
+        """
+        assert victim.process is not None
+        said = {"request": self.request, "generation": victim.number, "pid": victim.process.pid, **data}
+        self.armed.witness(evidence, **said)
+
     def ended_by_us(self, evidence: str) -> Callable[[bool], None]:
         """To be told whether a request was ended as it was to be, or its client had gone before."""
 

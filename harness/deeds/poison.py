@@ -14,8 +14,5 @@ async def poison(blow: Blow) -> Directive:
     if victim.process is not None and not victim.dead:
         ended = await blow.session.kill(victim)
         if ended.signal == 9:
-            evidence = f"reaped with signal 9, time {blow.armed.done}"
-            # Another node may have taken the run up, and be struck, before this one is seen to be dead.
-            said = {"request": blow.request, "generation": victim.number, "pid": victim.process.pid}
-            blow.armed.witness(evidence, **said)
+            blow.reaped(victim, f"reaped with signal 9, time {blow.armed.done}")
     return Directive("drop")

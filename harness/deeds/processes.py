@@ -43,8 +43,7 @@ async def kill(blow: Blow) -> Directive:
             await asyncio.to_thread(shutil.rmtree, folder)
         evidence += f", scratch folder gone: {not any(folder.exists() for folder in folders)}"
     others = {"others": [other.number for other in lost[1:]]} if action.others else {}
-    # Where there are several nodes, another may be struck before this one is seen to be dead: so it says which it was.
-    armed.witness(evidence, request=blow.request, generation=victim.number, pid=victim.process.pid, **others)
+    blow.reaped(victim, evidence, **others)
     return Directive("drop")
 
 

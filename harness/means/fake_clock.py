@@ -30,6 +30,7 @@ PLACES = (
     "usr/local/lib/faketime/libfaketimeMT.so.1",
 )
 GO = b"\xff Go buildinf:"
+"""What Go's linker writes into each program."""
 PROBE = "import time; print(time.time(), time.monotonic())"
 SHARED = Path("/dev/shm")  # noqa: S108 - where semaphores and shared memory have their names
 PAGE_BYTES = 4096
@@ -112,19 +113,14 @@ class Clock:
 
 def _reads_past_the_library(pid: int) -> bool:
     """Whether a process asks the kernel for the time itself, whatever it has loaded: programs made by Go do."""
-    program = Path(f"/proc/{pid}/exe")
     try:
-        found = program.stat()
-        return _is_of_go(program, found.st_dev, found.st_ino, found.st_mtime_ns)
+        with (
+            Path(f"/proc/{pid}/exe").open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as program,
+        ):
+            return program.find(GO) >= 0
     except OSError:
         return False
-
-
-@lru_cache
-def _is_of_go(program: Path, *_: int) -> bool:
-    """Whether a program, of this device, number and time, holds what Go's linker writes into each. Raises OSError."""
-    with program.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as whole:
-        return whole.find(GO) >= 0
 
 
 def _hours_off(said: str) -> float:

@@ -9,7 +9,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -182,38 +183,47 @@ async def test_nobody_can_write_where_the_disk_is_while_it_is_away(disk: Disk) -
 # --- a clock that is set ------------------------------------------------------------------------------------
 
 
+@asynccontextmanager
+async def under(clock: Clock, *words: str | Path) -> AsyncIterator[tuple[int, Callable[[], Awaitable[bytes]]]]:
+    """A program under a clock: its process id, and how to have a line of it. Both are gone at the end."""
+    process = await asyncio.create_subprocess_exec(
+        *words,
+        env={**os.environ, **clock.environment},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+
+    async def ask() -> bytes:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"\n")
+        return await process.stdout.readline()
+
+    try:
+        yield process.pid, ask
+    finally:
+        process.kill()
+        await process.wait()
+        clock.close()
+
+
 async def test_a_clock_is_set_for_programs_that_run_and_only_for_those(tmp_path: Path) -> None:
     must_be_here("fake_clock")
     program = "import sys, time\nfor _ in sys.stdin: print(time.time(), time.monotonic(), flush=True)"
     clock = Clock(fake_clock.library(os.environ), tmp_path / "clock")
     shared = clock.environment["FAKETIME_SHARED"].split()
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        program,
-        env={**os.environ, **clock.environment},
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
+    async with under(clock, sys.executable, "-c", program) as (pid, ask):
         for hours in (0.0, 6.0, -6.0):
             clock.set(hours)
             assert await clock.hours_off() == pytest.approx(hours, abs=0.01)
-            process.stdin.write(b"\n")
-            wall, monotonic = map(float, (await process.stdout.readline()).split())
+            wall, monotonic = map(float, (await ask()).split())
             assert (wall - time.time()) / 3600 == pytest.approx(hours, abs=0.01)
             assert abs(monotonic - time.monotonic()) < SECONDS_MAX
-        assert clock.governs(process.pid)
+        assert clock.governs(pid)
         other = Clock(clock.library, tmp_path / "other")
-        assert not other.governs(process.pid)
+        assert not other.governs(pid)
         other.close()
-    finally:
-        process.kill()
-        await process.wait()
-        clock.close()
-    assert not clock.governs(process.pid)
+    assert not clock.governs(pid)
     left = {path.name for path in Path("/dev/shm").iterdir()}  # noqa: S108 - where the library keeps them
     assert left.isdisjoint({shared[0].replace("/", "sem."), shared[1].removeprefix("/")})
 
@@ -226,23 +236,10 @@ async def test_no_clock_governs_a_program_that_asks_the_kernel_itself(tmp_path: 
     program.write_bytes(Path(shutil.which("cat") or "").read_bytes() + mark)
     program.chmod(0o700)
     clock = Clock(fake_clock.library(os.environ), tmp_path / "clock")
-    process = await asyncio.create_subprocess_exec(
-        program,
-        env={**os.environ, **clock.environment},
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        process.stdin.write(b"\n")
-        await process.stdout.readline()
-        assert str(clock.library) in Path(f"/proc/{process.pid}/maps").read_text()
-        assert clock.governs(process.pid) is not bool(mark)
-    finally:
-        process.kill()
-        await process.wait()
-        clock.close()
+    async with under(clock, program) as (pid, ask):
+        await ask()
+        assert str(clock.library) in Path(f"/proc/{pid}/maps").read_text()
+        assert clock.governs(pid) is not bool(mark)
 
 
 def test_a_library_that_is_named_has_to_be_there() -> None:
