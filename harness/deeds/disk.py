@@ -22,12 +22,17 @@ FULL = "our own write got ENOSPC, and the file system has 0 bytes left"
 async def fill_disk(blow: Blow) -> None:
     """Fill the state folder's disk; beside the trial it is freed again, and before that the worker may be killed."""
     session, folder = blow.session, blow.session.state_folder
-    if not await asyncio.to_thread(holds_anything, folder):
-        blow.armed.missed("the SUT keeps nothing in the state folder")
-        return
-    if not await asyncio.to_thread(fill, folder / BALLAST):
-        blow.armed.missed("somebody freed space while the disk was being filled")
-        return
+    # Who comes in place of a worker that was killed finds the disk full, however long that takes.
+    session.may_start.clear()
+    try:
+        if not await asyncio.to_thread(holds_anything, folder):
+            blow.armed.missed("the SUT keeps nothing in the state folder")
+            return
+        if not await asyncio.to_thread(fill, folder / BALLAST):
+            blow.armed.missed("somebody freed space while the disk was being filled")
+            return
+    finally:
+        session.may_start.set()
     session.history.add("nemesis", "filled", strike=blow.armed.index)
     if not blow.action.kill_after_seconds:
         blow.armed.witness(FULL)
